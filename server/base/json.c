@@ -1,0 +1,552 @@
+/* server/base/json.c - strict JSON over yyjson.
+ *
+ * Numbers are kept as their literals: what is passed on is what came in. Must never recurse on input,
+ * and must never hand a text to the parser whose depth was not checked.
+ *
+ * A `struct json` is a yyjson_val under another name. yyjson lays the values of a document out in one
+ * array in the order of the text (its own iterators stand on that), so the checks that follow the
+ * parse walk the array and need no stack. */
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <yyjson.h>
+
+#include "server/base/hash.h"
+#include "server/base/json.h"
+
+#define JSON_QUADRATIC_MAX 16 /* up to so many members, comparing pairs beats a table */
+
+static yyjson_val *val(const struct json *v)
+{
+	return (yyjson_val *)(uintptr_t)v;
+}
+
+static struct json *json(const yyjson_val *v)
+{
+	return (struct json *)(uintptr_t)v;
+}
+
+/* --- reading ------------------------------------------------------------------------------------- */
+
+static enum rc check_depth(struct str text, struct err *err)
+{
+	size_t depth = 0;
+	bool in_string = false;
+
+	for (size_t i = 0; i < text.len; i++) {
+		char c = text.ptr[i];
+
+		if (in_string) {
+			if (c == '\\')
+				i++;
+			else if (c == '"')
+				in_string = false;
+		} else if (c == '"') {
+			in_string = true;
+		} else if (c == '{' || c == '[') {
+			if (++depth > JSON_DEPTH_MAX)
+				return err_set(
+					err, RC_INVALID, "invalid_json",
+					"invalid JSON: nested deeper than %d levels at byte %zu",
+					JSON_DEPTH_MAX, i);
+		} else if ((c == '}' || c == ']') && depth) {
+			depth--;
+		}
+	}
+	return RC_OK;
+}
+
+static void *alc_malloc(void *ctx, size_t size)
+{
+	void *ptr;
+
+	return arena_try_alloc(ctx, size, &ptr) == RC_OK ? ptr : NULL;
+}
+
+static void *alc_realloc(void *ctx, void *ptr, size_t size_old, size_t size)
+{
+	void *fresh;
+
+	return arena_try_resize(ctx, ptr, size_old, size, &fresh) == RC_OK ? fresh : NULL;
+}
+
+static void alc_free(void *ctx, void *ptr)
+{
+	(void)ctx; /* goes with the arena */
+	(void)ptr;
+}
+
+static struct str literal(const yyjson_val *v)
+{
+	return str_of(unsafe_yyjson_get_raw(val(json(v))), unsafe_yyjson_get_len(val(json(v))));
+}
+
+/* A literal that is too large for a double is refused: readers differ in what they make of it. */
+static bool number_is_finite(const yyjson_val *v)
+{
+	struct str s = literal(v);
+	bool plain = true;
+
+	for (size_t i = 0; i < s.len && plain; i++)
+		plain = s.ptr[i] != 'e' && s.ptr[i] != 'E';
+	if (plain && s.len < 300)
+		return true;
+	return isfinite(strtod(s.ptr, NULL)) != 0; /* yyjson puts a NUL behind every literal */
+}
+
+static bool pair_twice(yyjson_val *object, size_t n, yyjson_val **twice)
+{
+	yyjson_val *keys[JSON_QUADRATIC_MAX];
+	yyjson_obj_iter it = yyjson_obj_iter_with(object);
+
+	for (size_t i = 0; i < n; i++) {
+		keys[i] = yyjson_obj_iter_next(&it);
+		for (size_t j = 0; j < i; j++) {
+			if (unsafe_yyjson_equals(keys[i], keys[j])) {
+				*twice = keys[i];
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+static bool table_twice(yyjson_val *object, size_t n, yyjson_val **twice)
+{
+	size_t slots_count = 64;
+	yyjson_val **slots;
+	yyjson_obj_iter it = yyjson_obj_iter_with(object);
+	bool found = false;
+
+	while (slots_count < n * 2)
+		slots_count *= 2;
+	slots = calloc(slots_count, sizeof(*slots));
+	if (!slots)
+		abort();
+	while (n-- && !found) {
+		yyjson_val *key = yyjson_obj_iter_next(&it);
+		size_t at = hash64(str_of(yyjson_get_str(key), yyjson_get_len(key)));
+
+		for (at &= slots_count - 1; slots[at] && !found; at = (at + 1) & (slots_count - 1))
+			found = unsafe_yyjson_equals(slots[at], key);
+		if (found)
+			*twice = key;
+		else
+			slots[at] = key;
+	}
+	free(slots);
+	return found;
+}
+
+static bool has_duplicate(yyjson_val *object, yyjson_val **twice)
+{
+	size_t n = unsafe_yyjson_get_len(object);
+
+	if (n <= JSON_QUADRATIC_MAX)
+		return pair_twice(object, n, twice);
+	return table_twice(object, n, twice);
+}
+
+static enum rc check_values(yyjson_doc *doc, enum json_flags flags, struct err *err)
+{
+	yyjson_val *v = yyjson_doc_get_root(doc);
+	yyjson_val *end = v + yyjson_doc_get_val_count(doc);
+	yyjson_val *twice = NULL;
+
+	for (; v < end; v++) {
+		if (yyjson_is_raw(v) && !number_is_finite(v))
+			return err_set(err, RC_INVALID, "invalid_json",
+				       "invalid JSON: the number %.*s is out of range",
+				       STR_FMT(str_slice(literal(v), 0, 40)));
+		if (flags == JSON_NO_DUPLICATES && yyjson_is_obj(v) && has_duplicate(v, &twice))
+			return err_set(
+				err, RC_INVALID, "invalid_json",
+				"invalid JSON: the key \"%.*s\" stands twice in one object",
+				(int)(yyjson_get_len(twice) < 64 ? yyjson_get_len(twice) : 64),
+				yyjson_get_str(twice));
+	}
+	return RC_OK;
+}
+
+enum rc json_parse(struct str text, enum json_flags flags, struct arena *mem, struct json **ret,
+		   struct err *err)
+{
+	yyjson_alc alc = {alc_malloc, alc_realloc, alc_free, mem};
+	yyjson_read_err why;
+	yyjson_doc *doc;
+
+	if (text.len == 0)
+		return err_set(err, RC_INVALID, "invalid_json", "invalid JSON: it is empty");
+	TRY(check_depth(text, err));
+	/* without YYJSON_READ_INSITU the text is only read: the cast drops a const that yyjson keeps */
+	doc = yyjson_read_opts((char *)(uintptr_t)text.ptr, text.len, YYJSON_READ_NUMBER_AS_RAW,
+			       &alc, &why);
+	if (!doc && why.code == YYJSON_READ_ERROR_MEMORY_ALLOCATION)
+		return err_set(err, RC_TOO_LARGE, "json_too_large",
+			       "the JSON needs more memory than a request may use");
+	if (!doc)
+		return err_set(err, RC_INVALID, "invalid_json", "invalid JSON at byte %zu: %s",
+			       why.pos, why.msg);
+	TRY(check_values(doc, flags, err));
+	*ret = json(yyjson_doc_get_root(doc));
+	return RC_OK;
+}
+
+enum json_type json_type(const struct json *v)
+{
+	int64_t n;
+
+	switch (yyjson_get_type(val(v))) {
+	case YYJSON_TYPE_BOOL:
+		return JSON_BOOL;
+	case YYJSON_TYPE_RAW:
+		return json_int(v, &n) ? JSON_INT : JSON_REAL;
+	case YYJSON_TYPE_STR:
+		return JSON_STRING;
+	case YYJSON_TYPE_ARR:
+		return JSON_ARRAY;
+	case YYJSON_TYPE_OBJ:
+		return JSON_OBJECT;
+	default:
+		return JSON_NULL;
+	}
+}
+
+const char *json_type_name(enum json_type t)
+{
+	static const char *const names[] = {"null",   "boolean", "integer", "number",
+					    "string", "array",	 "object"};
+
+	return (unsigned int)t < ARRAY_LEN(names) ? names[t] : "unknown";
+}
+
+struct json *json_get_s(const struct json *v, struct str key)
+{
+	return json(yyjson_obj_getn(val(v), key.ptr ? key.ptr : "", key.len));
+}
+
+struct json *json_get(const struct json *v, const char *key)
+{
+	return json_get_s(v, str_from(key));
+}
+
+bool json_is_null(const struct json *v)
+{
+	return !v || yyjson_is_null(val(v));
+}
+
+bool json_string(const struct json *v, struct str *ret)
+{
+	if (!yyjson_is_str(val(v)))
+		return false;
+	*ret = str_of(unsafe_yyjson_get_str(val(v)), unsafe_yyjson_get_len(val(v)));
+	return true;
+}
+
+bool json_int(const struct json *v, int64_t *ret)
+{
+	return yyjson_is_raw(val(v)) && str_to_i64(literal(val(v)), ret) == RC_OK;
+}
+
+bool json_bool(const struct json *v, bool *ret)
+{
+	if (!yyjson_is_bool(val(v)))
+		return false;
+	*ret = unsafe_yyjson_get_bool(val(v));
+	return true;
+}
+
+size_t json_len(const struct json *v)
+{
+	return yyjson_is_ctn(val(v)) ? unsafe_yyjson_get_len(val(v)) : 0;
+}
+
+struct json *json_at(const struct json *array, size_t i)
+{
+	return json(yyjson_arr_get(val(array), i));
+}
+
+struct json_iter json_iter(const struct json *v)
+{
+	struct json_iter it = {.of = v, .i = 0, .next = NULL};
+
+	if (json_len(v))
+		it.next = json(unsafe_yyjson_get_first(val(v)));
+	return it;
+}
+
+bool json_next(struct json_iter *it, struct str *key, struct json **value)
+{
+	yyjson_val *at = val(it->next);
+
+	if (it->i >= json_len(it->of))
+		return false;
+	if (yyjson_is_obj(val(it->of))) {
+		if (key)
+			*key = str_of(unsafe_yyjson_get_str(at), unsafe_yyjson_get_len(at));
+		at++; /* a member's value follows its key */
+	} else if (key) {
+		*key = STR_NULL;
+	}
+	if (value)
+		*value = json(at);
+	it->i++;
+	if (it->i < json_len(it->of)) /* behind the last one there may be no memory */
+		it->next = json(unsafe_yyjson_get_next(at));
+	return true;
+}
+
+/* --- writing ------------------------------------------------------------------------------------- */
+
+enum rc json_write(const struct json *v, struct buf *out)
+{
+	size_t len = 0;
+	char *text;
+	enum rc rc;
+
+	if (!v)
+		return buf_append(out, STR("null"));
+	text = yyjson_val_write_opts(val(v), YYJSON_WRITE_NOFLAG, NULL, &len, NULL);
+	if (!text)
+		abort(); /* a parsed value is always writable: only memory can be short */
+	rc = buf_append(out, str_of(text, len));
+	free(text);
+	return rc;
+}
+
+static size_t edit_of(const struct json_edit *edits, size_t n, struct str key)
+{
+	size_t i = 0;
+
+	while (i < n && !str_is(key, edits[i].key))
+		i++;
+	return i;
+}
+
+static void write_edited(const struct json *object, const struct json_edit *edits, size_t n,
+			 bool *written, struct json_out *o)
+{
+	struct json_iter it = json_iter(object);
+	struct str key;
+	struct json *value;
+
+	while (json_next(&it, &key, &value)) {
+		size_t i = edit_of(edits, n, key);
+
+		if (i == n)
+			json_put_value_s(o, key, value);
+		else if (edits[i].raw_json.ptr && !written[i])
+			json_put_raw(o, edits[i].key, edits[i].raw_json);
+		if (i < n)
+			written[i] = true;
+	}
+	for (size_t i = 0; i < n; i++)
+		if (edits[i].raw_json.ptr && !written[i])
+			json_put_raw(o, edits[i].key, edits[i].raw_json);
+}
+
+enum rc json_write_edited(const struct json *object, const struct json_edit *edits, size_t n,
+			  struct buf *out)
+{
+	bool written[JSON_EDITS_MAX] = {false};
+	size_t len = out->len;
+	struct json_out o;
+	enum rc rc;
+
+	assert(n <= JSON_EDITS_MAX);
+	if (!yyjson_is_obj(val(object)))
+		return RC_INVALID;
+	json_out_begin(&o, out);
+	json_obj(&o, NULL);
+	write_edited(object, edits, n, written, &o);
+	json_obj_end(&o);
+	rc = json_out_end(&o);
+	if (rc != RC_OK && out->ptr) {
+		out->len = len;
+		out->ptr[len] = '\0';
+	}
+	return rc;
+}
+
+void json_out_begin(struct json_out *o, struct buf *buf)
+{
+	*o = (struct json_out){.buf = buf, .rc = RC_OK, .comma = false};
+}
+
+enum rc json_out_end(struct json_out *o)
+{
+	return o->rc;
+}
+
+static void put(struct json_out *o, struct str s)
+{
+	if (o->rc == RC_OK)
+		o->rc = buf_append(o->buf, s);
+}
+
+static void put_string(struct json_out *o, struct str s)
+{
+	put(o, STR("\""));
+	if (o->rc == RC_OK)
+		o->rc = json_escape(s, o->buf);
+	put(o, STR("\""));
+}
+
+static void put_key(struct json_out *o, struct str key)
+{
+	if (o->comma)
+		put(o, STR(","));
+	o->comma = true;
+	if (key.ptr) {
+		put_string(o, key);
+		put(o, STR(":"));
+	}
+}
+
+void json_obj(struct json_out *o, const char *key)
+{
+	put_key(o, str_from(key));
+	put(o, STR("{"));
+	o->comma = false;
+}
+
+void json_obj_end(struct json_out *o)
+{
+	put(o, STR("}"));
+	o->comma = true;
+}
+
+void json_arr(struct json_out *o, const char *key)
+{
+	put_key(o, str_from(key));
+	put(o, STR("["));
+	o->comma = false;
+}
+
+void json_arr_end(struct json_out *o)
+{
+	put(o, STR("]"));
+	o->comma = true;
+}
+
+void json_put_str(struct json_out *o, const char *key, struct str v)
+{
+	put_key(o, str_from(key));
+	if (v.ptr)
+		put_string(o, v);
+	else
+		put(o, STR("null"));
+}
+
+void json_put_z(struct json_out *o, const char *key, const char *v)
+{
+	json_put_str(o, key, str_from(v));
+}
+
+void json_put_int(struct json_out *o, const char *key, int64_t v)
+{
+	put_key(o, str_from(key));
+	if (o->rc == RC_OK)
+		o->rc = buf_printf(o->buf, "%lld", (long long)v);
+}
+
+void json_put_bool(struct json_out *o, const char *key, bool v)
+{
+	put_key(o, str_from(key));
+	put(o, v ? STR("true") : STR("false"));
+}
+
+void json_put_null(struct json_out *o, const char *key)
+{
+	put_key(o, str_from(key));
+	put(o, STR("null"));
+}
+
+void json_put_uuid(struct json_out *o, const char *key, struct uuid v)
+{
+	char text[UUID_TEXT_SIZE];
+
+	json_put_str(o, key, uuid_format(v, text));
+}
+
+void json_put_raw(struct json_out *o, const char *key, struct str json_text)
+{
+	put_key(o, str_from(key));
+	put(o, json_text.len ? json_text : STR("null"));
+}
+
+void json_put_value_s(struct json_out *o, struct str key, const struct json *v)
+{
+	put_key(o, key);
+	if (o->rc == RC_OK)
+		o->rc = json_write(v, o->buf);
+}
+
+void json_put_value(struct json_out *o, const char *key, const struct json *v)
+{
+	json_put_value_s(o, str_from(key), v);
+}
+
+/* How many bytes at the front need no escape: ASCII from space on, but '"', '\\', and DEL. */
+static size_t plain_len(struct str s)
+{
+	size_t n = 0;
+
+	while (n < s.len && (unsigned char)s.ptr[n] >= 0x20 && (unsigned char)s.ptr[n] < 0x7f &&
+	       s.ptr[n] != '"' && s.ptr[n] != '\\')
+		n++;
+	return n;
+}
+
+static enum rc escape_one(char c, struct buf *out)
+{
+	switch (c) {
+	case '"':
+		return buf_append(out, STR("\\\""));
+	case '\\':
+		return buf_append(out, STR("\\\\"));
+	case '\n':
+		return buf_append(out, STR("\\n"));
+	case '\r':
+		return buf_append(out, STR("\\r"));
+	case '\t':
+		return buf_append(out, STR("\\t"));
+	default:
+		return buf_printf(out, "\\u%04x", (unsigned int)(unsigned char)c);
+	}
+}
+
+static enum rc escape_all(struct str s, struct buf *out)
+{
+	while (s.len) {
+		size_t len = plain_len(s);
+
+		if (len) {
+			TRY(buf_append(out, str_slice(s, 0, len)));
+		} else {
+			len = str_utf8_len(s);
+			if (len == 1) {
+				TRY(escape_one(s.ptr[0], out));
+			} else if (len) {
+				TRY(buf_append(out, str_slice(s, 0, len)));
+			} else {
+				len = 1;
+				TRY(buf_append(out, STR("\xef\xbf\xbd"))); /* U+FFFD */
+			}
+		}
+		s = str_slice(s, len, s.len);
+	}
+	return RC_OK;
+}
+
+enum rc json_escape(struct str s, struct buf *out)
+{
+	size_t len = out->len;
+	enum rc rc = escape_all(s, out);
+
+	if (rc != RC_OK && out->ptr) { /* as for every append: all or nothing */
+		out->len = len;
+		out->ptr[len] = '\0';
+	}
+	return rc;
+}

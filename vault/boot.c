@@ -1,0 +1,289 @@
+/* vault/boot.c - what must be true before a key is checked or a secret opened.
+ *
+ * On the control thread, as soon as Postgres answers:
+ *
+ *   canaries   every master key that a data key needs is configured, and each configured one opens
+ *              what it sealed at first; else the process ends with status 2 and one sentence
+ *   current    the current master key gets its canary if it has none
+ *   pepper     read, or made at the very first start, opened, and handed to all workers
+ *
+ * A failure of Postgres is tried again; until all is done the module is not ready. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "server/base/log.h"
+#include "server/loop.h"
+#include "server/pg.h"
+#include "sql/queries.h"
+#include "vault/vault_priv.h"
+
+#define BOOT_RETRY_MS	  500
+#define BOOT_ROW_BYTES	  (64 * 1024)
+#define BOOT_PEPPER_BYTES 32
+
+/* The pepper's place: a sealed record of the platform. */
+static const struct uuid boot_pepper_id = {
+	{0, 0, 0, 0, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 0x01}};
+
+struct boot {
+	struct vault_worker *v;
+	struct loop_timer timer;
+	struct pg_call *pg;
+	struct vault_call *call;
+	int64_t pepper_ver;
+};
+
+static void boot_canaries(void *arg);
+static void boot_pepper(struct boot *b);
+
+/* Serving with a wrong master key would answer every opened secret with an error, and seal new ones that nobody
+ * opens later: there is nothing to stay up for. */
+static _Noreturn void boot_fatal(const char *words)
+{
+	log_error("vault: the process ends", LOG_STR("reason", words));
+	fprintf(stderr, "tollgate: %s\n", words);
+	_exit(2);
+}
+
+static void boot_again(struct boot *b, const char *what, const char *why)
+{
+	log_debug("vault: not started yet", LOG_STR("step", what), LOG_STR("reason", why));
+	loop_timer_set(b->v->worker->loop, &b->timer, BOOT_RETRY_MS, boot_canaries, b);
+}
+
+static struct secret_ref pepper_ref(int64_t version)
+{
+	return (struct secret_ref){.org = org_id_platform,
+				   .id = boot_pepper_id,
+				   .field = "pepper",
+				   .row_version = version};
+}
+
+/* ---- pepper ------------------------------------------------------------------------------------- */
+
+void pepper_free(struct pepper *p)
+{
+	if (!p)
+		return;
+	secret_clear(&p->bytes);
+	free(p);
+}
+
+static void pepper_on_open(void *arg, enum rc rc, const struct secret *plain, const struct err *err)
+{
+	struct boot *b = arg;
+	struct pepper *p;
+
+	b->call = NULL;
+	if (rc == RC_CORRUPT || (rc == RC_OK && plain->len != BOOT_PEPPER_BYTES))
+		boot_fatal("the pepper of the API keys does not open with the configured master "
+			   "keys: the database is damaged or mixed from two installations");
+	if (rc != RC_OK) {
+		boot_again(b, "pepper", err->message);
+		return;
+	}
+	p = calloc(1, sizeof *p);
+	if (!p)
+		abort();
+	p->ver = b->pepper_ver;
+	if (secret_from(secret_str(plain), &p->bytes) != RC_OK) {
+		free(p);
+		boot_again(b, "pepper", "the secure heap is full");
+		return;
+	}
+	atomic_store_explicit(&b->v->vault->pepper, p, memory_order_release);
+	log_info("vault started", LOG_STR("kek_id", b->v->vault->keyring.keks[0].id),
+		 LOG_INT("master_keys", b->v->vault->keyring.count));
+}
+
+static void pepper_on_put(void *arg, const struct pg_result *res)
+{
+	struct boot *b = arg;
+
+	b->pg = NULL;
+	/* A conflict is another process that was faster: its pepper is read like any. */
+	if (res->rc == RC_OK || res->rc == RC_CONFLICT)
+		boot_pepper(b);
+	else
+		boot_again(b, "pepper", res->message);
+}
+
+static void pepper_on_sealed(void *arg, enum rc rc, const struct sealed *sealed,
+			     const struct err *err)
+{
+	struct boot *b = arg;
+	struct pg_batch *batch;
+
+	b->call = NULL;
+	if (rc != RC_OK) {
+		boot_again(b, "pepper", err->message);
+		return;
+	}
+	batch = pg_batch_new();
+	pg_batch_org(batch, org_id_platform);
+	pg_batch_add(batch, &sql_vault_secret_put);
+	pg_param_uuid(batch, boot_pepper_id);
+	pg_param_z(batch, "pepper");
+	pg_param_int(batch, 1);
+	pg_param_bytes(batch, sealed->blob);
+	pg_param_z(batch, "****");
+	pg_param_z(batch, sealed->fingerprint);
+	b->pg = pg_submit(b->v->worker->pg, batch, pepper_on_put, b);
+}
+
+static void pepper_make(struct boot *b)
+{
+	AUTO(secret) struct secret pepper = SECRET_INIT;
+	const struct secret_ref ref = pepper_ref(1);
+
+	if (secret_random(&pepper, BOOT_PEPPER_BYTES) != RC_OK) {
+		boot_again(b, "pepper", "no randomness");
+		return;
+	}
+	b->call = vault_seal(b->v->worker, &ref, &pepper, pepper_on_sealed, b);
+}
+
+static void pepper_on_row(void *arg, const struct pg_result *res)
+{
+	struct boot *b = arg;
+	struct arena *mem;
+	struct secret_ref ref;
+
+	b->pg = NULL;
+	if (res->rc != RC_OK) {
+		boot_again(b, "pepper", res->message);
+		return;
+	}
+	if (pg_row_count(res->rows[0]) == 0) {
+		pepper_make(b);
+		return;
+	}
+	mem = arena_new(BOOT_ROW_BYTES);
+	b->pepper_ver = pg_int(res->rows[0], 0, 0);
+	ref = pepper_ref(b->pepper_ver);
+	b->call = vault_open(b->v->worker, &ref, pg_bytes(res->rows[0], 0, 1, mem), pepper_on_open,
+			     b);
+	arena_free(mem);
+}
+
+static void boot_pepper(struct boot *b)
+{
+	struct pg_batch *batch = pg_batch_new();
+
+	pg_batch_org(batch, org_id_platform);
+	pg_batch_add(batch, &sql_vault_secret_get);
+	pg_param_uuid(batch, org_id_platform.u);
+	pg_param_uuid(batch, boot_pepper_id);
+	b->pg = pg_submit(b->v->worker->pg, batch, pepper_on_row, b);
+}
+
+/* ---- canaries ----------------------------------------------------------------------------------- */
+
+static void canary_on_put(void *arg, const struct pg_result *res)
+{
+	struct boot *b = arg;
+
+	b->pg = NULL;
+	if (res->rc == RC_OK)
+		boot_pepper(b);
+	else
+		boot_again(b, "canary", res->message);
+}
+
+static void canary_put(struct boot *b)
+{
+	const struct kek *kek = &b->v->vault->keyring.keks[0];
+	uint8_t sealed[KEYRING_CANARY_SIZE];
+	struct pg_batch *batch;
+
+	if (keyring_canary_seal(kek, sealed) != RC_OK) {
+		boot_again(b, "canary", "no randomness");
+		return;
+	}
+	batch = pg_batch_new();
+	pg_batch_add(batch, &sql_vault_canary_put);
+	pg_param_z(batch, kek->id);
+	pg_param_int(batch, KEYRING_VER);
+	pg_param_bytes(batch, str_of(sealed, sizeof sealed));
+	b->pg = pg_submit(b->v->worker->pg, batch, canary_on_put, b);
+}
+
+static void canary_check(const struct keyring *ring, const struct pg_rows *rows, size_t i,
+			 struct arena *mem)
+{
+	const struct str id = pg_str(rows, i, 0);
+	const struct kek *kek = keyring_find(ring, id, pg_int(rows, i, 1));
+	char words[256];
+
+	if (!kek && pg_bool(rows, i, 3)) {
+		snprintf(words, sizeof words,
+			 "data keys in this database are wrapped by master key %.*s, which is "
+			 "neither TOLLGATE_MASTER_KEY (that is %s) nor in TOLLGATE_MASTER_KEYS_OLD",
+			 STR_FMT(id), ring->keks[0].id);
+		boot_fatal(words);
+	}
+	if (kek && keyring_canary_open(kek, pg_bytes(rows, i, 2, mem)) != RC_OK) {
+		snprintf(words, sizeof words,
+			 "master key %s (TOLLGATE_MASTER_KEY or TOLLGATE_MASTER_KEYS_OLD) does not "
+			 "open its canary in this database: it is damaged or another's",
+			 kek->id);
+		boot_fatal(words);
+	}
+}
+
+static void canary_on_rows(void *arg, const struct pg_result *res)
+{
+	struct boot *b = arg;
+	const struct keyring *ring = &b->v->vault->keyring;
+	struct arena *mem;
+	bool has_current = false;
+
+	b->pg = NULL;
+	if (res->rc != RC_OK) {
+		boot_again(b, "canaries", res->message);
+		return;
+	}
+	mem = arena_new(BOOT_ROW_BYTES);
+	for (size_t i = 0; i < pg_row_count(res->rows[0]); i++) {
+		canary_check(ring, res->rows[0], i, mem);
+		has_current = has_current || str_is(pg_str(res->rows[0], i, 0), ring->keks[0].id);
+	}
+	arena_free(mem);
+	if (has_current)
+		boot_pepper(b);
+	else
+		canary_put(b);
+}
+
+static void boot_canaries(void *arg)
+{
+	struct boot *b = arg;
+	struct pg_batch *batch = pg_batch_new();
+
+	pg_batch_add(batch, &sql_vault_boot);
+	b->pg = pg_submit(b->v->worker->pg, batch, canary_on_rows, b);
+}
+
+struct boot *boot_new(struct vault_worker *v)
+{
+	struct boot *b = calloc(1, sizeof *b);
+
+	if (!b)
+		abort();
+	b->v = v;
+	loop_timer_set(v->worker->loop, &b->timer, 0, boot_canaries, b);
+	return b;
+}
+
+void boot_free(struct boot *b)
+{
+	if (!b)
+		return;
+	loop_timer_clear(&b->timer);
+	if (b->pg)
+		pg_cancel(b->pg);
+	if (b->call)
+		vault_cancel(b->call);
+	free(b);
+}

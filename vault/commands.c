@@ -1,0 +1,308 @@
+/* vault/commands.c - orgs and keys from a terminal (through the admin API), and the state of the master
+ * keys (on the database). */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "server/cli.h"
+#include "server/pg.h"
+#include "sql/queries.h"
+#include "vault/secret_priv.h"
+#include "vault/vault_priv.h"
+
+#define COMMAND_BODY_MAX (64u * 1024)
+
+static int usage_error(struct cli *cli, const char *words)
+{
+	struct err err = {0};
+
+	(void)err_set(&err, RC_INVALID, "usage", "%s", words);
+	return cli_error(cli, CLI_USAGE, &err);
+}
+
+/* What may stand in a path as it is: an id or a slug. */
+static bool path_part_ok(const char *s)
+{
+	return s && *s && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(s) &&
+	       strlen(s) <= 63;
+}
+
+static struct str org_path(struct cli *cli, const char *org, const char *tail)
+{
+	return arena_printf(cli->mem, "/admin/v1/orgs/%s%s", org, tail);
+}
+
+/* ---- org ----------------------------------------------------------------------------------------- */
+
+static int org_create(struct cli *cli, int argc, char **argv)
+{
+	AUTO(buf) struct buf body = BUF_INIT(COMMAND_BODY_MAX);
+	const char *slug = cli_flag(&argc, argv, "--slug");
+	const char *name = cli_flag(&argc, argv, "--name");
+	const char *tier = cli_flag(&argc, argv, "--tier");
+	struct json_out o;
+
+	if (cli_leftover_flags(cli, argc, argv))
+		return CLI_USAGE;
+	if (!slug || argc != 2)
+		return usage_error(cli, "org create needs --slug SLUG");
+	json_out_begin(&o, &body);
+	json_obj(&o, NULL);
+	json_put_z(&o, "slug", slug);
+	json_put_z(&o, "name", name ? name : slug);
+	if (tier)
+		json_put_z(&o, "tier", tier);
+	json_obj_end(&o);
+	if (json_out_end(&o) != RC_OK)
+		return usage_error(cli, "the values are too long");
+	return cli_api_print(cli, "POST", STR("/admin/v1/orgs"), buf_str(&body));
+}
+
+static int org_change(struct cli *cli, int argc, char **argv)
+{
+	static const char *const flags[] = {"--name", "--tier", "--status"};
+	AUTO(buf) struct buf body = BUF_INIT(COMMAND_BODY_MAX);
+	const char *value;
+	struct json_out o;
+
+	json_out_begin(&o, &body);
+	json_obj(&o, NULL);
+	for (size_t i = 0; i < ARRAY_LEN(flags); i++)
+		if ((value = cli_flag(&argc, argv, flags[i])))
+			json_put_z(&o, flags[i] + 2, value);
+	json_obj_end(&o);
+	if (cli_leftover_flags(cli, argc, argv))
+		return CLI_USAGE;
+	if (argc != 3 || !path_part_ok(argv[2]) || json_out_end(&o) != RC_OK)
+		return usage_error(cli, "org change needs ORG and one of --name, --tier, --status");
+	return cli_api_print(cli, "PATCH", org_path(cli, argv[2], ""), buf_str(&body));
+}
+
+static int org_run(struct cli *cli, int argc, char **argv)
+{
+	const char *verb = argc > 1 ? argv[1] : "";
+
+	if (strcmp(verb, "create") == 0)
+		return org_create(cli, argc, argv);
+	if (strcmp(verb, "change") == 0)
+		return org_change(cli, argc, argv);
+	if (cli_leftover_flags(cli, argc, argv))
+		return CLI_USAGE;
+	if (strcmp(verb, "list") == 0 && argc == 2)
+		return cli_api_print(cli, "GET", STR("/admin/v1/orgs?limit=200"), STR(""));
+	if (strcmp(verb, "show") == 0 && argc == 3 && path_part_ok(argv[2]))
+		return cli_api_print(cli, "GET", org_path(cli, argv[2], ""), STR(""));
+	return usage_error(cli,
+			   "usage: tollgate org create --slug SLUG [--name NAME] [--tier TIER] "
+			   "| list | show ORG | change ORG [--name NAME] [--tier TIER] "
+			   "[--status active|suspended]");
+}
+
+/* ---- key ----------------------------------------------------------------------------------------- */
+
+static void put_words(struct json_out *o, const char *name, const char *comma_list)
+{
+	struct str rest = str_from(comma_list);
+
+	if (!comma_list)
+		return;
+	json_arr(o, name);
+	while (rest.ptr)
+		json_put_str(o, NULL, str_trim(str_cut(&rest, ',')));
+	json_arr_end(o);
+}
+
+static bool put_number(struct json_out *o, const char *name, const char *text)
+{
+	int64_t n;
+
+	if (!text)
+		return true;
+	if (str_to_i64(str_from(text), &n) != RC_OK)
+		return false;
+	json_put_int(o, name, n);
+	return true;
+}
+
+static int key_create(struct cli *cli, int argc, char **argv, const char *org)
+{
+	AUTO(buf) struct buf body = BUF_INIT(COMMAND_BODY_MAX);
+	const char *name = cli_flag(&argc, argv, "--name");
+	const char *role = cli_flag(&argc, argv, "--role");
+	const char *scopes = cli_flag(&argc, argv, "--scopes");
+	const char *models = cli_flag(&argc, argv, "--models");
+	const char *rpm = cli_flag(&argc, argv, "--rpm");
+	const char *tpm = cli_flag(&argc, argv, "--tpm");
+	const char *expires = cli_flag(&argc, argv, "--expires-at");
+	bool numbers;
+	struct json_out o;
+
+	if (cli_leftover_flags(cli, argc, argv))
+		return CLI_USAGE;
+	if (!name || argc != 2)
+		return usage_error(cli, "key create needs --org ORG --name NAME");
+	json_out_begin(&o, &body);
+	json_obj(&o, NULL);
+	json_put_z(&o, "name", name);
+	if (role)
+		json_put_z(&o, "role", role);
+	put_words(&o, "scopes", scopes);
+	put_words(&o, "models", models);
+	json_obj(&o, "limits");
+	numbers = put_number(&o, "rpm", rpm) && put_number(&o, "tpm", tpm);
+	json_obj_end(&o);
+	if (expires)
+		json_put_z(&o, "expires_at", expires);
+	json_obj_end(&o);
+	if (!numbers || json_out_end(&o) != RC_OK)
+		return usage_error(cli, "--rpm and --tpm are whole numbers");
+	return cli_api_print(cli, "POST", org_path(cli, org, "/api-keys"), buf_str(&body));
+}
+
+static int key_run(struct cli *cli, int argc, char **argv)
+{
+	const char *verb = argc > 1 ? argv[1] : "";
+	const char *org = cli_flag(&argc, argv, "--org");
+	struct str path;
+
+	if (argc > 1 && !path_part_ok(org))
+		return usage_error(cli, "--org is an org's id or slug");
+	if (strcmp(verb, "create") == 0)
+		return key_create(cli, argc, argv, org);
+	if (cli_leftover_flags(cli, argc, argv))
+		return CLI_USAGE;
+	if (strcmp(verb, "list") == 0 && argc == 2)
+		return cli_api_print(cli, "GET", org_path(cli, org, "/api-keys?limit=200"),
+				     STR(""));
+	if ((strcmp(verb, "show") == 0 || strcmp(verb, "revoke") == 0) && argc == 3 &&
+	    path_part_ok(argv[2])) {
+		path = arena_printf(cli->mem, "/admin/v1/orgs/%s/api-keys/%s", org, argv[2]);
+		return cli_api_print(cli, *verb == 's' ? "GET" : "DELETE", path, STR(""));
+	}
+	return usage_error(cli,
+			   "usage: tollgate key create --org ORG --name NAME [--role ROLE] "
+			   "[--scopes S,S] [--models M,M] [--rpm N] [--tpm N] [--expires-at T] "
+			   "| list --org ORG | show | revoke --org ORG ID");
+}
+
+/* ---- vault --------------------------------------------------------------------------------------- */
+
+struct status { /* of vault_status, while it is printed */
+	const struct keyring *ring;
+	struct json_out json;
+	struct buf *human;
+	bool seen[KEYRING_MAX];
+	bool missing;
+	enum rc rc;
+};
+
+static void status_line(struct status *s, struct str kek_id, bool configured, bool current,
+			int64_t deks, struct str since)
+{
+	json_obj(&s->json, NULL);
+	json_put_str(&s->json, "kek_id", kek_id);
+	json_put_bool(&s->json, "configured", configured);
+	json_put_bool(&s->json, "current", current);
+	json_put_int(&s->json, "data_keys", deks);
+	json_put_str(&s->json, "since", since);
+	json_obj_end(&s->json);
+	if (s->rc == RC_OK)
+		s->rc = buf_printf(s->human, "%.*s  %s  %lld data keys\n", STR_FMT(kek_id),
+				   current	? "current       "
+				   : configured ? "configured    "
+						: "NOT CONFIGURED",
+				   (long long)deks);
+}
+
+static void status_on_rows(void *arg, const struct pg_result *res)
+{
+	struct status *s = arg;
+	const struct pg_rows *rows;
+
+	if (res->rc != RC_OK)
+		return;
+	rows = res->rows[0];
+	for (size_t i = 0; i < pg_row_count(rows); i++) {
+		const struct kek *kek =
+			keyring_find(s->ring, pg_str(rows, i, 0), pg_int(rows, i, 1));
+		const int64_t deks = pg_int(rows, i, 2);
+
+		if (kek)
+			s->seen[kek - s->ring->keks] = true;
+		s->missing = s->missing || (!kek && deks > 0);
+		status_line(s, pg_str(rows, i, 0), kek != NULL, kek == &s->ring->keks[0], deks,
+			    pg_str(rows, i, 3));
+	}
+	for (size_t i = 0; i < s->ring->count; i++)
+		if (!s->seen[i])
+			status_line(s, str_from(s->ring->keks[i].id), true, i == 0, 0, STR_NULL);
+}
+
+static int status_print(struct cli *cli, const struct keyring *ring)
+{
+	AUTO(buf) struct buf json = BUF_INIT(COMMAND_BODY_MAX);
+	AUTO(buf) struct buf human = BUF_INIT(COMMAND_BODY_MAX);
+	struct status s = {.ring = ring, .human = &human};
+	struct pg_batch *b = pg_batch_new();
+	struct err err = {0};
+	int status;
+
+	json_out_begin(&s.json, &json);
+	json_obj(&s.json, NULL);
+	json_arr(&s.json, "master_keys");
+	pg_batch_add(b, &sql_vault_status);
+	if (cli_pg(cli, b, status_on_rows, &s, &err) != RC_OK)
+		return cli_error(cli, CLI_UNREACHED, &err);
+	json_arr_end(&s.json);
+	json_put_bool(&s.json, "ok", !s.missing);
+	json_obj_end(&s.json);
+	if (json_out_end(&s.json) != RC_OK || s.rc != RC_OK)
+		return CLI_FAILED;
+	status = cli_data(cli, buf_str(&json), human.ptr);
+	return status == CLI_OK && s.missing ? CLI_FAILED : status;
+}
+
+static int vault_status(struct cli *cli)
+{
+	struct keyring ring = {.count = 0};
+	struct err err = {0};
+	bool locked;
+	int status;
+
+	if (cli_config(cli, &err) != RC_OK || secret_heap_start(&err, &locked) != RC_OK ||
+	    keyring_load(&ring, cli->config, &err) != RC_OK)
+		return cli_error(cli, CLI_USAGE, &err);
+	status = status_print(cli, &ring);
+	keyring_clear(&ring);
+	return status;
+}
+
+static int vault_run(struct cli *cli, int argc, char **argv)
+{
+	const char *verb = argc > 1 ? argv[1] : "";
+	struct err err = {0};
+
+	if (cli_leftover_flags(cli, argc, argv))
+		return CLI_USAGE;
+	if (strcmp(verb, "status") == 0 && argc == 2)
+		return vault_status(cli);
+	if (strcmp(verb, "rotate") == 0 || strcmp(verb, "rewrap") == 0) {
+		(void)err_set(&err, RC_UNSUPPORTED, "not_supported",
+			      "this version does not %s; nothing was changed", verb);
+		err_hint(&err, "a new master key may stand in TOLLGATE_MASTER_KEY with the earlier "
+			       "one in TOLLGATE_MASTER_KEYS_OLD: both open what they wrapped");
+		return cli_error(cli, CLI_USAGE, &err);
+	}
+	return usage_error(cli, "usage: tollgate vault status");
+}
+
+const struct command vault_commands[] = {
+	{"org",
+	 "create --slug SLUG [--name NAME] [--tier TIER] | list | show ORG | change ORG [--name N] "
+	 "[--tier T] [--status S]",
+	 "tenants, through the admin API", org_run},
+	{"key",
+	 "create --org ORG --name NAME [--role R] [--scopes S,S] [--models M,M] [--rpm N] [--tpm N] "
+	 "[--expires-at T] | list --org ORG | show | revoke --org ORG ID",
+	 "API keys of an org, through the admin API", key_run},
+	{"vault", "status", "master keys, and how many data keys each wraps", vault_run},
+	{NULL, NULL, NULL, NULL}};

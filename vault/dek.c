@@ -1,0 +1,620 @@
+/* vault/dek.c - an org's data key: fetched, made on first use, cached; and what is sealed with it.
+ *
+ * vault_seal() and vault_open() wait here for the org's data key; all that wait for one org share one
+ * fetch. What is cached is the data key, in the secure heap, never a plaintext: deriving and opening
+ * costs microseconds. A key older than the TTL is fetched again; while Postgres is away it serves on
+ * for TOLLGATE_STALE_SECONDS, as everything does that is known to any worker: each puts a copy of
+ * what it fetched on the process's shelf, in the secure heap too. */
+#include <assert.h>
+#include <openssl/rand.h>
+#include <stdlib.h>
+
+#include "server/base/clock.h"
+#include "server/base/log.h"
+#include "server/base/map.h"
+#include "server/loop.h"
+#include "server/pg.h"
+#include "sql/queries.h"
+#include "vault/secret_priv.h"
+#include "vault/vault_priv.h"
+
+#define DEK_TTL_MS	 300000
+#define DEK_VERSIONS_MAX 8 /* dek_get() answers no more */
+#define DEK_ROW_BYTES	 (64 * 1024)
+
+struct dek_entry { /* one org's */
+	int64_t fetched_ms;
+	uint64_t ticket;
+	bool expired; /* a change may have been missed: fetch again if one can */
+	size_t count;
+	struct {
+		uint32_t ver;
+		bool active;
+		uint8_t *key; /* secure heap */
+	} deks[DEK_VERSIONS_MAX];
+};
+
+struct dek_fetch {
+	struct vault_worker *v;
+	struct org_id org;
+	struct pg_call *pg;
+	uint64_t ticket;
+};
+
+struct vault_call {
+	struct vault_worker *v;
+	bool seal;
+	struct secret_ref ref;
+	struct secret plain; /* to seal */
+	struct buf blob;     /* to open */
+	vault_seal_cb *seal_cb;
+	vault_open_cb *open_cb;
+	void *arg;
+	struct dek_fetch *fetch; /* waits for it; NULL: is deferred */
+	bool no_room;		 /* the secure heap could not take the secret */
+	struct vault_call *prev, *next;
+};
+
+struct dek_cache {
+	struct map *entries; /* org -> struct dek_entry */
+	struct map *fetches; /* org -> struct dek_fetch */
+	struct vault_call *calls;
+};
+
+static void call_step(void *arg);
+
+static struct str org_key(const struct org_id *org)
+{
+	return str_of(org->u.b, sizeof org->u.b);
+}
+
+/* ---- entries ------------------------------------------------------------------------------------ */
+
+static void entry_free(void *value)
+{
+	struct dek_entry *e = value;
+
+	for (size_t i = 0; i < e->count; i++)
+		secret_heap_give(e->deks[i].key, ENVELOPE_DEK_BYTES);
+	free(e);
+}
+
+static bool entry_is_fresh(const struct dek_entry *e, int64_t now)
+{
+	return !e->expired && now - e->fetched_ms < DEK_TTL_MS;
+}
+
+static bool entry_is_usable(const struct vault_worker *v, const struct dek_entry *e, int64_t now)
+{
+	return entry_is_fresh(e, now) || now - e->fetched_ms < v->vault->stale_ms;
+}
+
+static const uint8_t *entry_active(const struct dek_entry *e, uint32_t *ver)
+{
+	for (size_t i = 0; i < e->count; i++)
+		if (e->deks[i].active) {
+			*ver = e->deks[i].ver;
+			return e->deks[i].key;
+		}
+	return NULL;
+}
+
+static const uint8_t *entry_find(const struct dek_entry *e, uint32_t ver)
+{
+	for (size_t i = 0; i < e->count; i++)
+		if (e->deks[i].ver == ver)
+			return e->deks[i].key;
+	return NULL;
+}
+
+/* ---- the shelf: what any worker has fetched ------------------------------------------------------ */
+
+/* NULL: the secure heap is full. */
+static struct dek_entry *entry_copy(const struct dek_entry *from)
+{
+	struct dek_entry *e = calloc(1, sizeof *e);
+
+	if (!e)
+		abort();
+	e->fetched_ms = from->fetched_ms;
+	e->ticket = from->ticket;
+	for (size_t i = 0; i < from->count; i++) {
+		e->deks[i] = from->deks[i];
+		e->deks[i].key = secret_heap_get(ENVELOPE_DEK_BYTES);
+		if (!e->deks[i].key) {
+			entry_free(e);
+			return NULL;
+		}
+		memcpy(e->deks[i].key, from->deks[i].key, ENVELOPE_DEK_BYTES);
+		e->count = i + 1;
+	}
+	return e;
+}
+
+static void entry_share(struct vault_worker *v, const struct org_id *org, const struct dek_entry *e)
+{
+	struct dek_entry *copy = entry_copy(e);
+
+	if (!copy)
+		return; /* what serves comes before what might */
+	/* Refused when a change or a later read came in between: then that is what holds. */
+	(void)shelf_put(v->vault->dek_shelf, &(struct shelf_put){
+						     .key = org_key(org),
+						     .tag = org_key(org),
+						     .ticket = e->ticket,
+						     .read_ms = e->fetched_ms,
+						     .bytes = e->count * ENVELOPE_DEK_BYTES,
+						     .value = copy,
+					     });
+}
+
+/* Postgres is away: the newest that any worker has fetched, if that is newer than what is known here; else what
+ * is known here, or NULL. Fetched again as soon as it can be. */
+static const struct dek_entry *entry_adopt(struct vault_worker *v, const struct org_id *org)
+{
+	struct dek_entry *e = map_get(v->deks->entries, org_key(org)), *found = NULL;
+	struct shelf_item *i = shelf_get(v->vault->dek_shelf, org_key(org), e ? e->ticket : 0);
+
+	if (i && clock_mono_ms() - shelf_read_ms(i) < v->vault->stale_ms)
+		found = entry_copy(shelf_value(i));
+	shelf_give(i);
+	if (!found)
+		return e;
+	found->expired = true;
+	map_put(v->deks->entries, org_key(org), found);
+	return found;
+}
+
+/* ---- calls -------------------------------------------------------------------------------------- */
+
+static struct vault_call *call_new(struct worker *w, const struct secret_ref *ref, bool seal,
+				   void *arg)
+{
+	struct vault_call *c = calloc(1, sizeof *c);
+
+	if (!c)
+		abort();
+	c->v = vault_worker_of(w);
+	c->seal = seal;
+	c->ref = *ref;
+	c->arg = arg;
+	c->blob = BUF_INIT(ENVELOPE_BYTES_MAX + 1);
+	c->next = c->v->deks->calls;
+	if (c->next)
+		c->next->prev = c;
+	c->v->deks->calls = c;
+	return c;
+}
+
+static void call_free(struct vault_call *c)
+{
+	if (c->prev)
+		c->prev->next = c->next;
+	else
+		c->v->deks->calls = c->next;
+	if (c->next)
+		c->next->prev = c->prev;
+	secret_clear(&c->plain);
+	buf_clear(&c->blob);
+	free(c);
+}
+
+/* The call is gone when its callback runs: that may ask for anything but this call again. */
+static void call_fail(struct vault_call *c, enum rc rc, const struct err *err)
+{
+	vault_seal_cb *const seal_cb = c->seal_cb;
+	vault_open_cb *const open_cb = c->open_cb;
+	void *const arg = c->arg;
+	const bool seal = c->seal;
+
+	if (!seal && rc == RC_CORRUPT)
+		counter_add(&c->v->vault->open_failures, 1);
+	call_free(c);
+	if (seal)
+		seal_cb(arg, rc, NULL, err);
+	else
+		open_cb(arg, rc, NULL, err);
+}
+
+static void call_corrupt(struct vault_call *c)
+{
+	struct err err = {0};
+
+	call_fail(c,
+		  err_set(&err, RC_CORRUPT, "vault_auth",
+			  "the stored secret does not open: set it again"),
+		  &err);
+}
+
+static void call_no_room(struct vault_call *c, enum rc rc)
+{
+	struct err err = {0};
+
+	if (rc == RC_TOO_LARGE) {
+		err_set(&err, rc, "secret_too_large", "a secret may have %d bytes at most",
+			SECRET_BYTES_MAX);
+	} else {
+		rc = err_set(&err, RC_UNAVAILABLE, "vault_unavailable",
+			     "the vault cannot work now");
+		err.retry_after_s = 1;
+	}
+	call_fail(c, rc, &err);
+}
+
+static void call_seal(struct vault_call *c, const uint8_t *dek, uint32_t ver)
+{
+	AUTO(buf) struct buf box = BUF_INIT(ENVELOPE_BYTES_MAX + 1);
+	struct sealed sealed = {.blob = STR_NULL};
+	vault_seal_cb *const cb = c->seal_cb;
+	void *const arg = c->arg;
+	enum rc rc = envelope_seal(dek, ver, &c->ref, secret_str(&c->plain), &box);
+
+	if (rc == RC_OK)
+		rc = envelope_fingerprint(dek, secret_str(&c->plain), sealed.fingerprint);
+	if (rc != RC_OK) {
+		call_no_room(c, rc);
+		return;
+	}
+	counter_add(&c->v->vault->seals, 1);
+	envelope_mask(secret_str(&c->plain), sealed.masked);
+	sealed.blob = buf_str(&box);
+	call_free(c);
+	cb(arg, RC_OK, &sealed, NULL);
+}
+
+static void call_open(struct vault_call *c, const uint8_t *dek, uint32_t ver)
+{
+	AUTO(secret) struct secret plain = SECRET_INIT;
+	vault_open_cb *const cb = c->open_cb;
+	void *const arg = c->arg;
+	enum rc rc = envelope_open(dek, ver, &c->ref, buf_str(&c->blob), &plain);
+
+	if (rc == RC_CORRUPT) {
+		call_corrupt(c);
+	} else if (rc != RC_OK) {
+		call_no_room(c, rc);
+	} else {
+		counter_add(&c->v->vault->opens, 1);
+		call_free(c);
+		cb(arg, RC_OK, &plain, NULL);
+	}
+}
+
+/* Use what stands in `e`. False: the version that is wanted is not there. */
+static bool call_use(struct vault_call *c, const struct dek_entry *e)
+{
+	const uint8_t *dek;
+	uint32_t ver = 0;
+
+	if (c->seal) {
+		dek = entry_active(e, &ver);
+		if (dek)
+			call_seal(c, dek, ver);
+		return dek != NULL;
+	}
+	if (envelope_dek_ver(buf_str(&c->blob), &ver) != RC_OK) {
+		call_corrupt(c);
+		return true;
+	}
+	dek = entry_find(e, ver);
+	if (dek)
+		call_open(c, dek, ver);
+	return dek != NULL;
+}
+
+/* ---- fetch -------------------------------------------------------------------------------------- */
+
+static struct vault_call *fetch_waiter(const struct dek_fetch *f, bool opens_only)
+{
+	struct vault_call *c = f->v->deks->calls;
+
+	while (c && (c->fetch != f || (opens_only && c->seal)))
+		c = c->next;
+	return c;
+}
+
+/* All that waited go on; each callback may take others with it, so look again each time. */
+static void fetch_end(struct dek_fetch *f, enum rc rc, const struct err *err)
+{
+	struct dek_cache *const cache = f->v->deks;
+	const int64_t now = clock_mono_ms();
+	struct vault_call *c;
+
+	map_remove(cache->fetches, org_key(&f->org));
+	while ((c = fetch_waiter(f, false))) {
+		const struct dek_entry *e = map_get(cache->entries, org_key(&f->org));
+
+		c->fetch = NULL;
+		if (rc == RC_NOT_FOUND && !c->seal)
+			call_corrupt(c);
+		else if (rc == RC_OK && (!e || !call_use(c, e)))
+			call_corrupt(c);
+		else if (rc != RC_OK && !(rc == RC_UNAVAILABLE && e &&
+					  entry_is_usable(f->v, e, now) && call_use(c, e)))
+			call_fail(c, rc, err);
+	}
+	free(f);
+}
+
+static void fetch_failed(struct dek_fetch *f, const struct pg_result *res)
+{
+	struct err err = {0};
+	enum rc rc = pg_result_err(res, &err);
+
+	if (rc != RC_NOT_FOUND) {
+		rc = err_set(&err, RC_UNAVAILABLE, "vault_unavailable",
+			     "the org's data key cannot be read now");
+		err_detail(&err, "%s", res->message);
+		err.retry_after_s = 1;
+	}
+	if (res->rc == RC_UNAVAILABLE)
+		(void)entry_adopt(f->v, &f->org);
+	fetch_end(f, rc, &err);
+}
+
+/* One row into the entry. RC_NOT_FOUND: wrapped by a master key that is not configured. */
+static enum rc entry_add(struct dek_fetch *f, struct dek_entry *e, const struct pg_rows *rows,
+			 size_t i, struct arena *mem)
+{
+	const uint32_t ver = (uint32_t)pg_int(rows, i, 0);
+	uint8_t *key = secret_heap_get(ENVELOPE_DEK_BYTES);
+	enum rc rc;
+
+	if (!key) { /* full: what is only kept for an outage goes, then this worker's other orgs' keys */
+		shelf_clear(f->v->vault->dek_shelf);
+		key = secret_heap_get(ENVELOPE_DEK_BYTES);
+	}
+	if (!key) {
+		map_clear(f->v->deks->entries);
+		key = secret_heap_get(ENVELOPE_DEK_BYTES);
+	}
+	if (!key)
+		return RC_LIMIT;
+	rc = keyring_unwrap(&f->v->vault->keyring, f->org, ver, pg_str(rows, i, 1),
+			    pg_int(rows, i, 2), pg_bytes(rows, i, 3, mem), key);
+	if (rc != RC_OK) {
+		secret_heap_give(key, ENVELOPE_DEK_BYTES);
+		log_error("a data key does not unwrap", LOG_UUID("org_id", f->org.u),
+			  LOG_INT("dek_ver", ver), LOG_S("kek_id", pg_str(rows, i, 1)),
+			  LOG_STR("reason",
+				  rc == RC_NOT_FOUND ? "master key not configured" : "damaged"));
+		return rc;
+	}
+	e->deks[e->count].ver = ver;
+	e->deks[e->count].active = pg_bool(rows, i, 4);
+	e->deks[e->count++].key = key;
+	return RC_OK;
+}
+
+static void fetch_store(struct dek_fetch *f, const struct pg_rows *rows)
+{
+	struct arena *mem = arena_new(DEK_ROW_BYTES);
+	struct dek_entry *e = calloc(1, sizeof *e);
+	struct err err = {0};
+	enum rc rc = RC_OK;
+
+	if (!e)
+		abort();
+	e->fetched_ms = clock_mono_ms();
+	e->ticket = f->ticket;
+	for (size_t i = 0; i < pg_row_count(rows) && e->count < DEK_VERSIONS_MAX; i++) {
+		enum rc one = entry_add(f, e, rows, i, mem);
+
+		rc = one == RC_OK ? rc : one;
+	}
+	arena_free(mem);
+	if (e->count > 0) { /* a version that is missing shows in call_use() */
+		entry_share(f->v, &f->org, e);
+		map_put(f->v->deks->entries, org_key(&f->org), e);
+		fetch_end(f, RC_OK, NULL);
+		return;
+	}
+	entry_free(e);
+	if (rc != RC_CORRUPT) {
+		rc = err_set(&err, RC_UNAVAILABLE, "vault_unavailable",
+			     "the org's data key cannot be unwrapped here");
+		err.retry_after_s = 30;
+	} else {
+		rc = err_set(&err, RC_CORRUPT, "vault_auth", "the org's data key does not open");
+	}
+	fetch_end(f, rc, &err);
+}
+
+static void fetch_on_made(void *arg, const struct pg_result *res)
+{
+	struct dek_fetch *f = arg;
+
+	f->pg = NULL;
+	if (res->rc != RC_OK)
+		fetch_failed(f, res);
+	else
+		fetch_store(f, res->rows[0]);
+}
+
+/* The org's first data key: made here, wrapped, and stored unless another process was faster. */
+static void fetch_make(struct dek_fetch *f)
+{
+	const struct keyring *ring = &f->v->vault->keyring;
+	AUTO(secret) struct secret dek = SECRET_INIT;
+	uint8_t wrapped[ENVELOPE_WRAPPED_SIZE];
+	struct err err = {0};
+	struct pg_batch *b;
+
+	if (secret_random(&dek, ENVELOPE_DEK_BYTES) != RC_OK ||
+	    keyring_wrap(ring, f->org, 1, dek.ptr, wrapped) != RC_OK) {
+		fetch_end(f,
+			  err_set(&err, RC_UNAVAILABLE, "vault_unavailable",
+				  "no data key can be made now"),
+			  &err);
+		return;
+	}
+	b = pg_batch_new();
+	pg_batch_org(b, f->org);
+	pg_batch_add(b, &sql_vault_dek_put);
+	pg_param_z(b, ring->keks[0].id);
+	pg_param_int(b, KEYRING_VER);
+	pg_param_bytes(b, str_of(wrapped, sizeof wrapped));
+	f->pg = pg_submit(f->v->worker->pg, b, fetch_on_made, f);
+}
+
+static void fetch_on_rows(void *arg, const struct pg_result *res)
+{
+	struct dek_fetch *f = arg;
+	struct vault_call *c;
+
+	f->pg = NULL;
+	if (res->rc != RC_OK) {
+		fetch_failed(f, res);
+	} else if (pg_row_count(res->rows[0]) > 0) {
+		fetch_store(f, res->rows[0]);
+	} else {
+		map_remove(f->v->deks->entries, org_key(&f->org));
+		shelf_remove(f->v->vault->dek_shelf, org_key(&f->org), f->ticket);
+		while ((c = fetch_waiter(f, true))) { /* without a data key nothing opens */
+			c->fetch = NULL;
+			call_corrupt(c);
+		}
+		if (fetch_waiter(f, false))
+			fetch_make(f);
+		else
+			fetch_end(f, RC_OK, NULL);
+	}
+}
+
+static void fetch_join(struct vault_call *c)
+{
+	struct dek_cache *cache = c->v->deks;
+	struct dek_fetch *f = map_get(cache->fetches, org_key(&c->ref.org));
+	struct pg_batch *b;
+
+	if (!f) {
+		counter_add(&c->v->vault->dek_misses, 1);
+		f = calloc(1, sizeof *f);
+		if (!f)
+			abort();
+		f->v = c->v;
+		f->org = c->ref.org;
+		f->ticket = shelf_ticket(c->v->vault->dek_shelf);
+		map_put(cache->fetches, org_key(&f->org), f);
+		b = pg_batch_new();
+		pg_batch_org(b, f->org);
+		pg_batch_add(b, &sql_vault_dek_get);
+		f->pg = pg_submit(c->v->worker->pg, b, fetch_on_rows, f);
+	}
+	c->fetch = f;
+}
+
+static void call_step(void *arg)
+{
+	struct vault_call *c = arg;
+	const struct dek_entry *e = map_get(c->v->deks->entries, org_key(&c->ref.org));
+	const int64_t now = clock_mono_ms();
+	const bool away = !pg_is_up(c->v->worker->pg);
+
+	if (c->no_room) {
+		call_no_room(c, RC_LIMIT);
+		return;
+	}
+	if (away && !(e && entry_is_usable(c->v, e, now)))
+		e = entry_adopt(c->v, &c->ref.org);
+	if (e && (entry_is_fresh(e, now) || (away && entry_is_usable(c->v, e, now)))) {
+		counter_add(&c->v->vault->dek_hits, 1);
+		if (call_use(c, e))
+			return;
+	}
+	fetch_join(c);
+}
+
+/* ---- the outside -------------------------------------------------------------------------------- */
+
+struct vault_call *vault_seal(struct worker *w, const struct secret_ref *ref,
+			      const struct secret *plain, vault_seal_cb *cb, void *arg)
+{
+	struct vault_call *c = call_new(w, ref, true, arg);
+
+	c->seal_cb = cb;
+	c->no_room = secret_from(secret_str(plain), &c->plain) != RC_OK;
+	loop_defer(w->loop, call_step, c);
+	return c;
+}
+
+struct vault_call *vault_open(struct worker *w, const struct secret_ref *ref, struct str blob,
+			      vault_open_cb *cb, void *arg)
+{
+	struct vault_call *c = call_new(w, ref, false, arg);
+
+	c->open_cb = cb;
+	/* What is too long for a record stays empty, and does not open. */
+	if (blob.len <= ENVELOPE_BYTES_MAX && buf_append(&c->blob, blob) != RC_OK)
+		abort();
+	loop_defer(w->loop, call_step, c);
+	return c;
+}
+
+void vault_cancel(struct vault_call *c)
+{
+	if (!c)
+		return;
+	if (!c->fetch)
+		loop_defer_cancel(c->v->worker->loop, call_step, c);
+	call_free(c);
+}
+
+static bool entry_expire(void *arg, struct str key, void *value)
+{
+	struct dek_entry *e = value;
+
+	e->expired = true;
+	return true;
+}
+
+void dek_on_change(struct vault_worker *v, const struct change *c)
+{
+	if (uuid_is_zero(c->org.u)) {
+		map_each(v->deks->entries, entry_expire, NULL);
+	} else if (strcmp(c->kind, "org") == 0) {
+		map_remove(v->deks->entries, org_key(&c->org));
+		shelf_outdate(v->vault->dek_shelf, org_key(&c->org), v->changes);
+	}
+}
+
+struct shelf *dek_shelf_new(size_t keys_max)
+{
+	return shelf_new(keys_max, keys_max * ENVELOPE_DEK_BYTES, entry_free);
+}
+
+struct dek_cache *dek_cache_new(size_t entries_max)
+{
+	struct dek_cache *cache = calloc(1, sizeof *cache);
+
+	if (!cache)
+		abort();
+	cache->entries = map_new(entries_max, entry_free);
+	cache->fetches = map_new(0, NULL);
+	return cache;
+}
+
+static bool fetch_drop(void *arg, struct str key, void *value)
+{
+	struct dek_fetch *f = value;
+
+	if (f->pg)
+		pg_cancel(f->pg);
+	free(f);
+	return true;
+}
+
+void dek_cache_free(struct vault_worker *v)
+{
+	struct dek_cache *cache = v->deks;
+
+	if (!cache)
+		return;
+	while (cache->calls)
+		vault_cancel(cache->calls);
+	map_remove_if(cache->fetches, fetch_drop, NULL);
+	map_free(cache->fetches);
+	map_free(cache->entries);
+	free(cache);
+	v->deks = NULL;
+}

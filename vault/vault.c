@@ -1,0 +1,247 @@
+/* vault/vault.c - the room's table: settings, endpoints, start and stop, metrics. */
+#include <openssl/crypto.h>
+#include <stdlib.h>
+
+#include "server/base/log.h"
+#include "vault/limits_priv.h"
+#include "vault/secret_priv.h"
+#include "vault/vault_priv.h"
+
+#define VAULT_DEKS_MAX	    4096  /* cached per worker, and on the shelf (security.md 1.6) */
+#define VAULT_DEKS_ALL	    16384 /* in all of these together: half of the secure heap */
+#define VAULT_TOKEN_LEN_MIN 16	  /* a shorter operator token could be guessed */
+
+static const struct setting vault_settings[] = {
+	{.name = "master_key",
+	 .type = SETTING_STRING,
+	 .secret = true,
+	 .help = "current master key, 32 random bytes as base64; needed by serve"},
+	{.name = "master_keys_old",
+	 .type = SETTING_STRING,
+	 .secret = true,
+	 .help = "earlier master keys, comma-separated: they open what they wrapped"},
+	{.name = "admin_token",
+	 .type = SETTING_STRING,
+	 .secret = true,
+	 .help = "the operator's token for the admin API"},
+	SETTING_LAST};
+
+#define ROLES_READ                                                                                 \
+	(ROLE_OPERATOR | ROLE_OWNER | ROLE_ADMIN | ROLE_DEVELOPER | ROLE_FINANCE | ROLE_AUDITOR)
+#define ROLES_KEYS_READ	 (ROLE_OPERATOR | ROLE_OWNER | ROLE_ADMIN | ROLE_DEVELOPER | ROLE_AUDITOR)
+#define ROLES_KEYS_WRITE (ROLE_OPERATOR | ROLE_OWNER | ROLE_ADMIN | ROLE_DEVELOPER)
+#define ORG		 "/admin/v1/orgs/{org}"
+
+static const struct endpoint vault_endpoints[] = {
+	{"POST", "/admin/v1/orgs", SURFACE_ADMIN, ROLE_OPERATOR, 0, true, orgs_create,
+	 "Create an org"},
+	{"GET", "/admin/v1/orgs", SURFACE_ADMIN, ROLE_OPERATOR, 0, false, orgs_list,
+	 "All orgs, newest first"},
+	{"GET", ORG, SURFACE_ADMIN, ROLES_READ, 0, false, orgs_show, "One org"},
+	{"PATCH", ORG, SURFACE_ADMIN, ROLE_OPERATOR | ROLE_OWNER | ROLE_ADMIN, 0, true, orgs_change,
+	 "Change an org's name; its tier and status for the operator"},
+	{"DELETE", ORG, SURFACE_ADMIN, ROLE_OPERATOR, 0, false, orgs_delete,
+	 "Delete an org: revokes its keys and shreds its secrets"},
+	{"POST", ORG "/api-keys", SURFACE_ADMIN, ROLES_KEYS_WRITE, 0, true, keys_create,
+	 "Make an API key; its secret is shown this once"},
+	{"GET", ORG "/api-keys", SURFACE_ADMIN, ROLES_KEYS_READ, 0, false, keys_list,
+	 "API keys, newest first"},
+	{"GET", ORG "/api-keys/{id}", SURFACE_ADMIN, ROLES_KEYS_READ, 0, false, keys_show,
+	 "One API key"},
+	{"PATCH", ORG "/api-keys/{id}", SURFACE_ADMIN, ROLES_KEYS_WRITE, 0, true, keys_change,
+	 "Change an API key's name, models, limits, expiry"},
+	{"DELETE", ORG "/api-keys/{id}", SURFACE_ADMIN, ROLES_KEYS_WRITE, 0, false, keys_revoke,
+	 "Revoke an API key"},
+	{.method = NULL}};
+
+static enum rc vault_start_token(struct vault *v, const struct config *c, struct err *err)
+{
+	struct str token = str_trim(str_from(config_str(c, "admin_token")));
+
+	if (token.len == 0)
+		return RC_OK;
+	if (token.len < VAULT_TOKEN_LEN_MIN)
+		return err_set(err, RC_INVALID, "config",
+			       "TOLLGATE_ADMIN_TOKEN: at least %d characters (make one with: "
+			       "openssl rand -hex 24)",
+			       VAULT_TOKEN_LEN_MIN);
+	sha256(token, v->admin_token_hash);
+	v->has_admin_token = true;
+	return RC_OK;
+}
+
+/* The secrets are where they are needed now: the copies in configuration and environment go. */
+static void vault_start_wipe(const struct config *c)
+{
+	struct config *ours = (struct config *)(uintptr_t)c; /* no other thread runs yet */
+
+	config_wipe(ours, "master_key");
+	config_wipe(ours, "master_keys_old");
+	config_wipe(ours, "admin_token");
+}
+
+static enum rc vault_start_all(struct vault *v, struct service *s, struct err *err)
+{
+	bool locked;
+
+	TRY(secret_heap_start(err, &locked));
+	if (!locked)
+		log_warn("keys stand in memory that is not locked: it may be swapped out",
+			 LOG_STR("hint", "raise RLIMIT_MEMLOCK to at least 1 MiB"));
+	if (aead_start() != RC_OK)
+		return err_set(err, RC_INVALID, "openssl",
+			       "this OpenSSL has no AES-256-GCM or no HKDF");
+	TRY(keyring_load(&v->keyring, s->config, err));
+	TRY(vault_start_token(v, s->config, err));
+	vault_start_wipe(s->config);
+	v->stale_ms = config_int(s->config, "stale_seconds") * 1000;
+	limits_start();
+	v->auth_shelf = auth_shelf_new();
+	v->dek_shelf = dek_shelf_new(VAULT_DEKS_MAX);
+	return RC_OK;
+}
+
+static enum rc vault_start(struct service *s, struct err *err)
+{
+	struct vault *v = calloc(1, sizeof *v);
+	enum rc rc;
+
+	if (!v)
+		abort();
+	rc = vault_start_all(v, s, err);
+	if (rc != RC_OK) {
+		keyring_clear(&v->keyring);
+		aead_stop();
+		free(v);
+		return rc;
+	}
+	s->state[MODULE_VAULT] = v;
+	http_hooks.authenticate = auth_authenticate;
+	http_hooks.authorise = auth_authorise;
+	return RC_OK;
+}
+
+static void vault_stop(struct service *s)
+{
+	struct vault *v = s->state[MODULE_VAULT];
+
+	if (!v)
+		return;
+	s->state[MODULE_VAULT] = NULL;
+	http_hooks.authenticate = NULL;
+	http_hooks.authorise = NULL;
+	pepper_free(atomic_load(&v->pepper));
+	shelf_free(v->auth_shelf);
+	shelf_free(v->dek_shelf);
+	keyring_clear(&v->keyring);
+	limits_stop();
+	aead_stop();
+	free(v);
+}
+
+static enum rc vault_worker_start(struct worker *w, struct err *err)
+{
+	struct vault_worker *v = calloc(1, sizeof *v);
+	size_t deks;
+
+	if (!v)
+		abort();
+	v->worker = w;
+	v->vault = w->service->state[MODULE_VAULT];
+	w->state[MODULE_VAULT] = v;
+	deks = (VAULT_DEKS_ALL - VAULT_DEKS_MAX) / ((size_t)w->service->workers_count + 1);
+	v->deks = dek_cache_new(deks < VAULT_DEKS_MAX ? deks : VAULT_DEKS_MAX);
+	v->auth = auth_cache_new();
+	if (w->control)
+		v->boot = boot_new(v);
+	return RC_OK;
+}
+
+static void vault_worker_stop(struct worker *w)
+{
+	struct vault_worker *v = vault_worker_of(w);
+
+	if (!v)
+		return;
+	boot_free(v->boot);
+	auth_cache_free(v);
+	dek_cache_free(v);
+	free(v);
+	w->state[MODULE_VAULT] = NULL;
+}
+
+static void vault_on_change(struct worker *w, const struct change *c)
+{
+	struct vault_worker *v = vault_worker_of(w);
+
+	v->changes++;
+	auth_on_change(v, c);
+	dek_on_change(v, c);
+}
+
+static bool vault_ready(struct service *s, struct buf *reasons)
+{
+	struct vault *v = s->state[MODULE_VAULT];
+
+	if (vault_pepper(v))
+		return true;
+	if (buf_append(reasons, STR("vault: the pepper of the API keys is not loaded yet")) !=
+	    RC_OK)
+		return false; /* the module's name has to do */
+	return false;
+}
+
+static void sample(struct metrics_out *out, const char *name, const char *labels,
+		   const struct counter *c)
+{
+	metrics_sample(out, name, labels, (int64_t)counter_get(c));
+}
+
+static void vault_metrics(struct service *s, struct metrics_out *out)
+{
+	static const char *const labels[AUTH_RESULTS_COUNT] = {
+		[AUTH_OK] = "result=\"ok\"",
+		[AUTH_OPERATOR] = "result=\"operator\"",
+		[AUTH_MISSING] = "result=\"missing\"",
+		[AUTH_AMBIGUOUS] = "result=\"ambiguous\"",
+		[AUTH_MALFORMED] = "result=\"malformed\"",
+		[AUTH_UNKNOWN] = "result=\"unknown\"",
+		[AUTH_REVOKED] = "result=\"revoked\"",
+		[AUTH_EXPIRED] = "result=\"expired\"",
+		[AUTH_UNAVAILABLE] = "result=\"unavailable\"",
+	};
+	struct vault *v = s->state[MODULE_VAULT];
+
+	metrics_family(out, "tollgate_auth_total", "counter", "Callers authenticated, by result");
+	for (size_t i = 0; i < AUTH_RESULTS_COUNT; i++)
+		sample(out, "tollgate_auth_total", labels[i], &v->auth[i]);
+	metrics_family(out, "tollgate_auth_lookups_total", "counter",
+		       "API keys read from Postgres");
+	sample(out, "tollgate_auth_lookups_total", "", &v->auth_lookups);
+	metrics_family(out, "tollgate_vault_data_keys_total", "counter",
+		       "Uses of an org's data key, from the cache or fetched");
+	sample(out, "tollgate_vault_data_keys_total", "result=\"hit\"", &v->dek_hits);
+	sample(out, "tollgate_vault_data_keys_total", "result=\"miss\"", &v->dek_misses);
+	metrics_family(out, "tollgate_vault_secrets_total", "counter", "Secrets sealed and opened");
+	sample(out, "tollgate_vault_secrets_total", "result=\"sealed\"", &v->seals);
+	sample(out, "tollgate_vault_secrets_total", "result=\"opened\"", &v->opens);
+	sample(out, "tollgate_vault_secrets_total", "result=\"refused\"", &v->open_failures);
+	metrics_family(out, "tollgate_key_limits", "gauge",
+		       "API keys with a rate limit and a running minute");
+	metrics_sample(out, "tollgate_key_limits", "", (int64_t)limits_count());
+}
+
+const struct module vault_module = {
+	.name = "vault",
+	.slot = MODULE_VAULT,
+	.settings = vault_settings,
+	.endpoints = vault_endpoints,
+	.commands = vault_commands,
+	.metrics = vault_metrics,
+	.start = vault_start,
+	.worker_start = vault_worker_start,
+	.worker_stop = vault_worker_stop,
+	.stop = vault_stop,
+	.on_change = vault_on_change,
+	.ready = vault_ready,
+};

@@ -1,0 +1,103 @@
+/* routing/call.h - what was asked, in nobody's dialect, and what came back, as facts.
+ *
+ * Values in the request's arena. Decoding fills struct call; from then on nobody reads the body but the
+ * dialect that encodes it for a target. Pure: no I/O, no clock, no log. */
+#ifndef ROUTING_CALL_H
+#define ROUTING_CALL_H
+#include <stdbool.h>
+#include <stdint.h>
+#include "billing/usage.h"
+#include "server/base/arena.h"
+#include "server/base/buf.h"
+#include "server/base/err.h"
+#include "server/base/json.h"
+
+struct dialect;
+
+/* One class per provider failure (architecture.md); contracts/translation.md 10 has the markers. */
+#define ERROR_CLASSES(X)                                                                           \
+	X(none)                                                                                    \
+	X(auth)                                                                                    \
+	X(permission)                                                                              \
+	X(not_found)                                                                               \
+	X(rate_limit)                                                                              \
+	X(quota)                                                                                   \
+	X(context_length)                                                                          \
+	X(content_policy)                                                                          \
+	X(invalid_request)                                                                         \
+	X(timeout)                                                                                 \
+	X(overloaded)                                                                              \
+	X(server_error)                                                                            \
+	X(network)                                                                                 \
+	X(protocol)
+enum error_class {
+#define X(name) ERROR_##name,
+	ERROR_CLASSES(X)
+#undef X
+		ERROR_CLASS_COUNT
+};
+const char *error_class_name(enum error_class c);
+
+enum capability {
+	CAP_TEXT = 1,
+	CAP_VISION = 2,
+	CAP_AUDIO_IN = 4,
+	CAP_AUDIO_OUT = 8,
+	CAP_TOOLS = 16,
+	CAP_JSON = 32
+};
+const char *capability_name(enum capability c); /* one bit */
+MUST_CHECK enum rc capability_parse(struct str name, uint32_t *ret_bit);
+
+struct call {
+	const struct dialect *dialect; /* the caller's */
+	struct str model;	       /* as asked */
+	bool stream;
+	bool usage_asked;   /* stream_options.include_usage: else our injected one is stripped */
+	int64_t max_output; /* tokens; 0: the caller said nothing */
+	int64_t choices;    /* n, at least 1 */
+	uint32_t needs;	    /* capability bits, read off the call itself */
+	bool media_by_url;  /* size unknown: the input bound is the context window */
+	size_t body_bytes;  /* for the input bound: every byte may be a token */
+	int64_t media_tokens_max; /* what inline media may cost beyond their own bytes: add it to the bound */
+	size_t text_bytes;    /* of the messages' text alone: for a lower bound of the input */
+	struct json *body;    /* the parsed tree; unknown fields survive */
+	struct str body_text; /* the caller's exact bytes */
+	/* from headers, set by flow.c */
+	struct str agent, intent, session;
+	uint32_t billing_allowed; /* bits 1 << enum billing_source; 0: no restriction asked */
+};
+
+enum finish {
+	FINISH_NONE,
+	FINISH_STOP,
+	FINISH_LENGTH,
+	FINISH_TOOL_CALLS,
+	FINISH_CONTENT_FILTER,
+	FINISH_OTHER
+};
+
+struct facts {	      /* of one stream event, or of a whole answer */
+	bool content; /* text, reasoning, refusal, audio or a tool call: nothing can fall back after it */
+	bool usage_only;    /* carries usage and no choice: stripped when the caller did not ask */
+	bool terminal;	    /* the dialect's end marker ([DONE]) */
+	int64_t text_bytes; /* visible and reasoning bytes in it, for estimates */
+	enum finish finish; /* of the last choice that finished in it */
+	int finished;	    /* how many choices finished in it */
+	struct usage usage; /* .present: cumulative so far: replace, never sum */
+	struct str model;   /* as the provider names it; may be empty */
+	enum error_class error; /* none, or an error carried inside (HTTP 200 can be a failure) */
+	struct err err;		/* words of that error, safe for the caller */
+};
+
+/* What may be retried, cooled, answered: one row per class (architecture.md 5). */
+struct error_policy {
+	bool fall_over;	   /* try the next target */
+	bool retry_same;   /* the last candidate left may be tried again */
+	bool cool_model;   /* cool (profile, model) */
+	bool cool_profile; /* cool the whole profile */
+	bool to_caller;	   /* the caller must mend it: answer 400 */
+};
+const struct error_policy *error_policy(enum error_class c);
+
+#endif

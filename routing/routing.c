@@ -1,0 +1,243 @@
+/* routing/routing.c - the room's tables: paths, commands, start and stop, metrics, how an error reads. */
+#include "routing/routing.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "routing/dialect.h"
+#include "billing/billing.h"
+#include "routing/errors.h"
+#include "routing/routing_priv.h"
+
+/* ---- errors in the caller's dialect ------------------------------------------------------------- */
+
+void routing_add_error_headers(struct http_request *r, const struct error_answer *a)
+{
+	char text[16];
+
+	if (a->should_retry != RETRY_UNSAID)
+		http_add_header(r, "x-should-retry",
+				a->should_retry == RETRY_YES ? STR("true") : STR("false"));
+	if (a->retry_after_s > 0) {
+		snprintf(text, sizeof text, "%d", a->retry_after_s);
+		http_add_header(r, "Retry-After", str_from(text));
+	}
+}
+
+static int render_error(struct http_request *r, enum rc rc, const struct err *err, struct buf *body)
+{
+	struct error_answer a = error_answer(rc, err);
+
+	routing_add_error_headers(r, &a);
+	return error_render(rc, err, r->id_text, "openai_chat", STR(""), body);
+}
+
+/* ---- the caller's own purse, on the data plane ------------------------------------------------------ */
+
+static void handle_credits(struct http_request *r)
+{
+	billing_reply_credits(r, vault_principal(r)->org);
+}
+
+static void handle_generation(struct http_request *r)
+{
+	billing_reply_generation(r, vault_principal(r)->org, r->params[0]);
+}
+
+/* A path of interface.md whose dialect this version does not speak: refused by name, after the caller is known. */
+static void handle_not_spoken(struct http_request *r)
+{
+	struct err e = {0};
+
+	err_set(&e, RC_UNSUPPORTED, "not_supported", "this version does not serve this path yet");
+	err_hint(&e, "POST /v1/chat/completions is served, in the OpenAI chat dialect");
+	http_reply_err(r, RC_UNSUPPORTED, &e);
+}
+
+/* ---- tables --------------------------------------------------------------------------------------------- */
+
+static_assert(BILLING_ROLE_OPERATOR == ROLE_OPERATOR && BILLING_ROLE_OWNER == ROLE_OWNER &&
+		      BILLING_ROLE_ADMIN == ROLE_ADMIN &&
+		      BILLING_ROLE_DEVELOPER == ROLE_DEVELOPER &&
+		      BILLING_ROLE_FINANCE == ROLE_FINANCE && BILLING_ROLE_AUDITOR == ROLE_AUDITOR,
+	      "roles are one set of bits, whoever names them");
+
+#define READERS (ROLE_OPERATOR | ROLE_OWNER | ROLE_ADMIN | ROLE_DEVELOPER | ROLE_AUDITOR)
+#define WRITERS (ROLE_OPERATOR | ROLE_OWNER | ROLE_ADMIN)
+#define CALLERS ROLE_INFERENCE
+#define ORG	"/admin/v1/orgs/{org}"
+
+static const struct endpoint endpoints[] = {
+	{"POST", "/v1/chat/completions", SURFACE_DATA, CALLERS, 0, true, flow_chat_completions,
+	 "A completion in the OpenAI chat dialect, streamed or not"},
+	{"GET", "/v1/models", SURFACE_DATA, CALLERS, 0, false, handle_openai_models,
+	 "Models this key can ask for"},
+	{"GET", "/v1/models/{id...}", SURFACE_DATA, CALLERS, 0, false, handle_openai_model,
+	 "One model"},
+	{"GET", "/v1/credits", SURFACE_DATA, CALLERS, 0, false, handle_credits,
+	 "The caller's own balance"},
+	{"GET", "/v1/generations/{request_id}", SURFACE_DATA, CALLERS, 0, false, handle_generation,
+	 "What one call cost"},
+
+	{"POST", "/v1/responses", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
+	 "Not served by this version"},
+	{"POST", "/v1/embeddings", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
+	 "Not served by this version"},
+	{"POST", "/v1/messages", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
+	 "Not served by this version"},
+	{"POST", "/v1/messages/count_tokens", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
+	 "Not served by this version"},
+	{"POST", "/v1/audio/speech", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
+	 "Not served by this version"},
+	{"POST", "/v1/audio/transcriptions", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
+	 "Not served by this version"},
+	{"POST", "/v1beta/models/{model...}", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
+	 "Not served by this version"},
+	{"GET", "/v1beta/models", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
+	 "Not served by this version"},
+
+	{"GET", ORG "/profiles", SURFACE_ADMIN, READERS, 0, false, handle_profile_list,
+	 "Provider profiles, secrets masked"},
+	{"POST", ORG "/profiles", SURFACE_ADMIN, WRITERS, 0, true, handle_profile_create,
+	 "Connect a provider"},
+	{"GET", ORG "/profiles/{profile}", SURFACE_ADMIN, READERS, 0, false, handle_profile_show,
+	 "One profile"},
+	{"PATCH", ORG "/profiles/{profile}", SURFACE_ADMIN, WRITERS, 0, true, handle_profile_change,
+	 "Change a profile"},
+	{"DELETE", ORG "/profiles/{profile}", SURFACE_ADMIN, WRITERS, 0, false,
+	 handle_profile_revoke, "Revoke a profile, its secret with it"},
+	{"PUT", ORG "/profiles/{profile}/default", SURFACE_ADMIN, WRITERS, 0, false,
+	 handle_profile_default, "Make it the default"},
+	{"POST", ORG "/profiles/{profile}/rotate", SURFACE_ADMIN, WRITERS, 0, true,
+	 handle_profile_rotate, "Replace its secret"},
+	{"POST", ORG "/profiles/{profile}/test", SURFACE_ADMIN, WRITERS, 0, true,
+	 handle_profile_test, "Ask the endpoint"},
+	{"GET", ORG "/routes", SURFACE_ADMIN, READERS, 0, false, handle_route_list, "Chains"},
+	{"POST", ORG "/routes/explain", SURFACE_ADMIN, READERS, 0, true, handle_route_explain,
+	 "Which chain would be used and why, without calling anyone"},
+	{"GET", ORG "/routes/{name}", SURFACE_ADMIN, READERS, 0, false, handle_route_show,
+	 "One chain"},
+	{"PUT", ORG "/routes/{name}", SURFACE_ADMIN, WRITERS, 0, true, handle_route_put,
+	 "Write a chain"},
+	{"DELETE", ORG "/routes/{name}", SURFACE_ADMIN, WRITERS, 0, false, handle_route_delete,
+	 "Delete a chain"},
+	{"GET", ORG "/models", SURFACE_ADMIN, READERS | ROLE_FINANCE, 0, false, handle_org_models,
+	 "Models this org can use, with capabilities, prices and through which profiles"},
+
+	{"GET", "/admin/v1/providers", SURFACE_ADMIN, READERS | ROLE_FINANCE, 0, false,
+	 handle_provider_list, "Known providers"},
+	{"GET", "/admin/v1/models", SURFACE_ADMIN, READERS | ROLE_FINANCE, 0, false,
+	 handle_model_list, "The platform's catalogue"},
+	{"GET", "/admin/v1/models/{provider}/{model...}", SURFACE_ADMIN, READERS | ROLE_FINANCE, 0,
+	 false, handle_model_show, "One model"},
+	{"PUT", "/admin/v1/models/{provider}/{model...}", SURFACE_ADMIN, ROLE_OPERATOR, 0, true,
+	 handle_model_put, "Write a model"},
+	{.method = NULL}};
+
+static const struct command commands[] = {
+	{"profile", "create | list | show | test | rotate | revoke  --org O [...]",
+	 "provider profiles of an org", routing_command},
+	{"route", "put | list | show | delete  --org O [...]", "chains of an org", routing_command},
+	{"model", "list | show | put  [PROVIDER MODEL]", "the platform's catalogue",
+	 routing_command},
+	{"explain", "--org O --model M [--agent A] [--intent I] [--needs vision,tools]",
+	 "which chain would be used and why, without calling anyone", routing_command},
+	{NULL, NULL, NULL, NULL}};
+
+/* ---- life ---------------------------------------------------------------------------------------------------- */
+
+static enum rc start(struct service *s, struct err *err)
+{
+	struct routing_service *rs = calloc(1, sizeof *rs);
+
+	if (!rs)
+		abort();
+	s->state[MODULE_ROUTING] = rs;
+	http_hooks.render_error = render_error;
+	return RC_OK;
+}
+
+static void stop(struct service *s)
+{
+	free(s->state[MODULE_ROUTING]);
+	s->state[MODULE_ROUTING] = NULL;
+}
+
+static enum rc worker_start(struct worker *w, struct err *err)
+{
+	struct routing_worker *rw = calloc(1, sizeof *rw);
+
+	if (!rw)
+		abort();
+	rw->worker = w;
+	w->state[MODULE_ROUTING] = rw;
+	snapshot_worker_start(rw);
+	return RC_OK;
+}
+
+static void worker_stop(struct worker *w)
+{
+	struct routing_worker *rw = routing_worker(w);
+
+	flow_end_all(rw);
+	snapshot_worker_stop(rw);
+	map_free(rw->cooldowns);
+	free(rw);
+	w->state[MODULE_ROUTING] = NULL;
+}
+
+static void on_change(struct worker *w, const struct change *c)
+{
+	snapshot_on_change(routing_worker(w), c);
+}
+
+static void metrics(struct service *s, struct metrics_out *m)
+{
+	struct routing_service *rs = s->state[MODULE_ROUTING];
+	char labels[64];
+
+	metrics_family(m, "tollgate_calls_total", "counter", "Calls that ended, by outcome");
+	metrics_sample(m, "tollgate_calls_total", "outcome=\"answered\"",
+		       (int64_t)counter_get(&rs->calls[0]));
+	metrics_sample(m, "tollgate_calls_total", "outcome=\"failed\"",
+		       (int64_t)counter_get(&rs->calls[1]));
+	metrics_family(m, "tollgate_attempts_failed_total", "counter",
+		       "Upstream attempts that failed, by class");
+	for (int c = 1; c < ERROR_CLASS_COUNT; c++) {
+		snprintf(labels, sizeof labels, "class=\"%s\"",
+			 error_class_name((enum error_class)c));
+		metrics_sample(m, "tollgate_attempts_failed_total", labels,
+			       (int64_t)counter_get(&rs->attempts[c]));
+	}
+	metrics_family(m, "tollgate_fallbacks_total", "counter",
+		       "Times a call went on to its next target");
+	metrics_sample(m, "tollgate_fallbacks_total", "", (int64_t)counter_get(&rs->fallbacks));
+	metrics_family(m, "tollgate_tokens_total", "counter", "Tokens used, by direction");
+	metrics_sample(m, "tollgate_tokens_total", "type=\"input\"",
+		       (int64_t)counter_get(&rs->tokens_in));
+	metrics_sample(m, "tollgate_tokens_total", "type=\"output\"",
+		       (int64_t)counter_get(&rs->tokens_out));
+	metrics_family(m, "tollgate_request_duration_seconds", "histogram",
+		       "A call from its head to its end");
+	metrics_hist(m, "tollgate_request_duration_seconds", "", &rs->duration);
+	metrics_family(m, "tollgate_overhead_seconds", "histogram",
+		       "Time spent in tollgate itself");
+	metrics_hist(m, "tollgate_overhead_seconds", "", &rs->overhead);
+	metrics_family(m, "tollgate_time_to_first_token_seconds", "histogram",
+		       "To the first content of a stream");
+	metrics_hist(m, "tollgate_time_to_first_token_seconds", "", &rs->first_event);
+}
+
+const struct module routing_module = {
+	.name = "routing",
+	.slot = MODULE_ROUTING,
+	.endpoints = endpoints,
+	.commands = commands,
+	.metrics = metrics,
+	.start = start,
+	.worker_start = worker_start,
+	.worker_stop = worker_stop,
+	.stop = stop,
+	.on_change = on_change,
+};

@@ -1,0 +1,118 @@
+/* routing/routing_priv.h - what the sources of routing/ share: per-worker and per-process state. */
+#ifndef ROUTING_ROUTING_PRIV_H
+#define ROUTING_ROUTING_PRIV_H
+#include "routing/plan.h"
+#include "routing/snapshot.h"
+#include "server/base/map.h"
+#include "server/cli.h"
+#include "server/loop.h"
+
+#define ROUTING_ORGS_MAX                                                                           \
+	10000 /* pictures cached per worker; a million orgs cost nothing until they call */
+#define ROUTING_REFRESH_MS                                                                         \
+	(60 * 1000) /* a picture this old is read again although no change was announced */
+#define ROUTING_BODY_MAX   (32u << 20)	/* a provider's plain answer (security.md 3.3) */
+#define ROUTING_STREAM_MAX (256u << 20) /* a provider's whole stream */
+#define ROUTING_ERROR_MAX  (8u << 10)	/* what is kept of a provider's error body */
+#define ROUTING_DRAINS_MAX                                                                         \
+	64 /* streams read on for their usage after the caller left (ledger.md 3.5) */
+#define ROUTING_DRAIN_MS     (120 * 1000)
+#define ROUTING_TIMEOUT_MS   60000 /* a call's deadline when no route says otherwise */
+#define ROUTING_KEEPALIVE_MS 10000 /* well within the 15 s that interface.md promises */
+
+struct flow;
+
+struct routing_service {	 /* shared by all threads: counters only */
+	struct counter calls[2]; /* answered, failed */
+	struct counter attempts[ERROR_CLASS_COUNT];
+	struct counter fallbacks;
+	struct counter tokens_in, tokens_out;
+	struct hist duration, overhead, first_event;
+	_Atomic int drains;
+};
+struct routing_worker { /* one thread's */
+	struct worker *worker;
+	struct map *orgs; /* struct cell by org id (snapshot.c) */
+	struct cell *platform;
+	struct cell *catalogue;
+	struct map *cooldowns; /* set here, until the picture that has them is read */
+	struct flow *flows;    /* running calls, newest first */
+};
+static inline struct routing_service *routing_service(const struct worker *w)
+{
+	return w->service->state[MODULE_ROUTING];
+}
+static inline struct routing_worker *routing_worker(const struct worker *w)
+{
+	return w->state[MODULE_ROUTING];
+}
+
+/* snapshot.c */
+void snapshot_worker_start(struct routing_worker *rw);
+void snapshot_worker_stop(struct routing_worker *rw);
+void snapshot_on_change(struct routing_worker *rw, const struct change *c);
+
+/* cooldown.c: cool a profile for one model, or as a whole (`model` empty), here at once and in Postgres for all. */
+void cooldown_start(struct routing_worker *rw, struct org_id org, const struct profile *p,
+		    struct str model, enum error_class class, int64_t retry_after_s);
+void cooldown_end(struct routing_worker *rw, struct org_id org, const struct profile *p,
+		  struct str model);
+/* All cooldowns in force for the two pictures, in `mem`. */
+void cooldown_collect(struct routing_worker *rw, const struct snapshot_set *set, struct arena *mem,
+		      const struct cooldown **ret, size_t *ret_count);
+
+/* flow.c */
+void flow_chat_completions(struct http_request *r);
+void flow_end_all(
+	struct routing_worker *rw); /* the worker stops: every call ends, unsettled ones detach */
+
+/* routing.c: x-should-retry and Retry-After of an error answer. */
+struct error_answer;
+void routing_add_error_headers(struct http_request *r, const struct error_answer *a);
+
+/* probe.c: ask an endpoint for its models, with a secret, within ROUTING_PROBE_MS. Nothing of the answer but the ids is kept. */
+#define ROUTING_PROBE_MS   10000
+#define ROUTING_LISTED_MAX 2000 /* model ids kept of one endpoint's listing */
+struct probe_result {
+	bool ok;
+	int status;
+	int64_t latency_ms;
+	const char *reason; /* static machine word when not ok: "auth", "network", "timeout", ... */
+	struct str words;   /* for a person */
+	const struct str *models; /* in the asker's arena */
+	size_t models_count;
+};
+typedef void probe_cb(void *arg, const struct probe_result *res);
+struct probe;
+struct probe *probe_start(struct worker *w, const struct profile *p, const struct secret *secret,
+			  struct arena *mem, probe_cb *cb, void *arg);
+void probe_cancel(struct probe *p);
+
+/* profiles.c, routes.c, models.c: the control plane of this room. */
+void handle_profile_create(struct http_request *r);
+void handle_profile_list(struct http_request *r);
+void handle_profile_show(struct http_request *r);
+void handle_profile_change(struct http_request *r);
+void handle_profile_default(struct http_request *r);
+void handle_profile_rotate(struct http_request *r);
+void handle_profile_test(struct http_request *r);
+void handle_profile_revoke(struct http_request *r);
+void handle_route_put(struct http_request *r);
+void handle_route_list(struct http_request *r);
+void handle_route_show(struct http_request *r);
+void handle_route_delete(struct http_request *r);
+void handle_route_explain(struct http_request *r);
+void handle_org_models(struct http_request *r);
+void handle_model_list(struct http_request *r);
+void handle_model_show(struct http_request *r);
+void handle_model_put(struct http_request *r);
+void handle_provider_list(struct http_request *r);
+void handle_openai_models(struct http_request *r);
+void handle_openai_model(struct http_request *r);
+int routing_command(struct cli *cli, int argc, char **argv); /* profile | route | explain */
+
+/* Who did it, for the audit log: {"type":"key","id":"..."} or {"type":"operator"}. */
+/* The sealed field of a profile's secret: it names the origin, so that a secret opens for no other. */
+const char *routing_secret_field(struct arena *mem, struct str origin);
+
+#endif

@@ -1,0 +1,25 @@
+/* routing/upstream.h - send one attempt to one provider. The only place outside vault/ that touches plaintext:
+ * it writes the auth header and nothing else is done with it. */
+#ifndef ROUTING_UPSTREAM_H
+#define ROUTING_UPSTREAM_H
+#include "routing/plan.h"
+#include "server/curlm.h"
+#include "vault/secret.h"
+
+struct upstream_request {
+	const struct candidate *target;
+	struct str path; /* the provider's path for this dialect */
+	struct str body; /* borrowed until done; empty: GET */
+	bool stream;
+	const struct secret *secret; /* NULL: the endpoint needs none. Borrowed for the call */
+	struct curlm_timeouts timeouts;
+	size_t body_bytes_max;
+	const struct http_request
+		*client; /* whose allow-listed headers are forwarded; may be NULL */
+};
+struct curlm_call *upstream_start(struct curlm *m, const struct upstream_request *u,
+				  const struct curlm_handlers *h, struct arena *mem);
+/* Seconds a provider asks to wait: retry-after-ms before retry-after (seconds or date); 0: none. At most 24 h. */
+int64_t upstream_retry_after_s(const struct curlm_response *r, int64_t wall_ms);
+
+#endif

@@ -1,0 +1,96 @@
+-- name: routing_snapshot
+-- An org's whole routing picture. Runs in the org's own transaction.
+-- out: picture jsonb; no row when the org does not exist
+SELECT routing_snapshot();
+
+-- name: routing_catalogue
+-- out: provider text, id text, capabilities text (comma list), context_window bigint, max_output bigint
+SELECT provider, id, array_to_string(capabilities, ','), coalesce(context_window, 0), coalesce(max_output, 0)
+FROM model ORDER BY provider, id;
+
+-- name: routing_models_list
+-- in:  $1 limit bigint, $2 cursor text ("provider/id" of the last one seen, or empty)
+-- out: models jsonb, meta members text
+WITH page AS (
+	SELECT m, m.provider || '/' || m.id AS k FROM model m
+	WHERE $2 = '' OR m.provider || '/' || m.id > $2 ORDER BY m.provider || '/' || m.id LIMIT $1::bigint + 1
+), shown AS (SELECT * FROM page ORDER BY k LIMIT $1::bigint)
+SELECT coalesce((SELECT jsonb_agg(model_json(m) ORDER BY k) FROM shown), '[]'::jsonb),
+	CASE WHEN (SELECT count(*) FROM page) > $1::bigint THEN (SELECT max(k) FROM shown) END;
+
+-- name: routing_model_show
+-- in: $1 provider text, $2 id text
+SELECT model_json(m) FROM model m WHERE m.provider = $1 AND m.id = $2;
+
+-- name: routing_model_put
+-- in: $1 provider, $2 id, $3 capabilities text[], $4 context_window bigint, $5 max_output bigint, $6 actor jsonb, $7 request_id
+SELECT model_put($1, $2, $3::text[], $4::bigint, $5::bigint, $6::jsonb, $7);
+
+-- name: routing_profiles_list
+-- in:  $1 limit bigint, $2 cursor text (id of the last one seen, or empty)
+-- out: profiles jsonb, last id text or NULL
+WITH page AS (
+	SELECT p FROM profile p WHERE p.org_id = tg_org() AND ($2 = '' OR p.id < NULLIF($2, '')::uuid)
+	ORDER BY p.id DESC LIMIT $1::bigint + 1
+), shown AS (SELECT p FROM page ORDER BY (p).id DESC LIMIT $1::bigint)
+SELECT coalesce((SELECT jsonb_agg(profile_json(p) ORDER BY (p).id DESC) FROM shown), '[]'::jsonb),
+	CASE WHEN (SELECT count(*) FROM page) > $1::bigint THEN (SELECT (p).id::text FROM shown ORDER BY (p).id LIMIT 1) END;
+
+-- name: routing_profile_show
+-- in: $1 id or name
+SELECT profile_json(profile_get($1));
+
+-- name: routing_profile_create
+SELECT profile_create($1::uuid, $2, $3, $4, $5, $6::text[], $7::int, $8::boolean, $9::bytea, $10, $11, $12::text[], $13::jsonb, $14::jsonb, $15);
+
+-- name: routing_profile_change
+-- in: $1 id or name, $2 name, $3 models text[], $4 priority int, $5 default bool, $6 status, $7 actor, $8 request_id; NULL leaves as is
+SELECT profile_change($1, $2, $3::text[], $4::int, $5::boolean, $6, $7::jsonb, $8);
+
+-- name: routing_profile_secret_version
+-- out: profile_id uuid, next_version bigint, provider text, base_url text
+SELECT profile_id, next_version, provider, base_url FROM profile_secret_version($1);
+
+-- name: routing_profile_rotate
+SELECT profile_rotate($1::uuid, $2::bigint, $3::bytea, $4, $5, $6::jsonb, $7);
+
+-- name: routing_profile_revoke
+SELECT profile_revoke($1, $2::jsonb, $3);
+
+-- name: routing_profile_health
+-- in: $1 id uuid, $2 health jsonb, $3 listed text[] or NULL, $4 actor, $5 request_id
+SELECT profile_health($1::uuid, $2::jsonb, $3::text[], $4::jsonb, $5);
+
+-- name: routing_routes_list
+-- in:  $1 limit bigint, $2 cursor text (name of the last one seen, or empty)
+WITH page AS (
+	SELECT r FROM route r WHERE r.org_id = tg_org() AND ($2 = '' OR r.name > $2) ORDER BY r.name LIMIT $1::bigint + 1
+), shown AS (SELECT r FROM page ORDER BY (r).name LIMIT $1::bigint)
+SELECT coalesce((SELECT jsonb_agg(route_json(r) ORDER BY (r).name) FROM shown), '[]'::jsonb),
+	CASE WHEN (SELECT count(*) FROM page) > $1::bigint THEN (SELECT max((r).name) FROM shown) END;
+
+-- name: routing_route_show
+SELECT route_json(r) FROM route r WHERE r.org_id = tg_org() AND r.name = $1;
+
+-- name: routing_route_put
+SELECT route_put($1, $2::jsonb, $3::jsonb, $4::jsonb, $5::jsonb, $6);
+
+-- name: routing_route_delete
+SELECT route_delete($1, $2::jsonb, $3);
+
+-- name: routing_cooldown_set
+-- in: $1 profile uuid, $2 model text, $3 class text, $4 retry_after_s bigint
+SELECT cooldown_set($1::uuid, $2, $3, $4::bigint);
+
+-- name: routing_cooldown_clear
+SELECT cooldown_clear($1::uuid, $2);
+
+-- name: routing_org_funds
+-- What explain needs to know of the purse.
+-- out: available bigint (nano); no row when the org has none
+SELECT h.available FROM org_head h WHERE h.org_id = tg_org();
+
+-- name: routing_org
+-- The id behind a slug, in the org's own transaction.
+-- out: org_id uuid
+SELECT tg_org();

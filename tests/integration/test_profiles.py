@@ -1,0 +1,124 @@
+"""Provider profiles and routes in the control plane, and the same from the CLI."""
+import json
+import os
+
+import harness
+from harness import MODEL
+
+
+class Profiles(harness.Case):
+    @classmethod
+    def prepare(cls):
+        cls.org = cls.tg.setup_org("acme")
+
+    def connect(self, **more):
+        return self.org.admin("POST", "/profiles", {"name": "p", "provider": "openai_compatible",
+                                                    "base_url": self.fake.base_url, "secret": "fake-org-key", **more})
+
+    def test_connect_is_validated_and_masked(self):
+        status, envelope = self.connect(name="checked")
+        self.assertEqual(status, 201, envelope)
+        made = envelope["data"]
+        self.assertEqual(made["health"]["status"], "ok")
+        self.assertGreater(made["health"]["models"], 0)
+        self.assertEqual(made["credential_source"], "organization_auth_profile")
+        self.assertNotIn("fake-org-key", json.dumps(envelope))
+        self.assertRegex(made["secret"]["fingerprint"], r"^[0-9a-f]{8}$")
+        listed = self.org.admin("GET", "/profiles")[1]["data"]
+        self.assertNotIn("fake-org-key", json.dumps(listed))
+
+    def test_a_connection_that_does_not_validate_is_not_stored(self):
+        status, envelope = self.connect(name="broken", secret="bad")
+        self.assertEqual(status, 422, envelope)
+        self.assertEqual(envelope["error"]["code"], "connection_failed")
+        self.assertTrue(envelope["error"]["hint"])
+        self.assertEqual(self.org.admin("GET", "/profiles/broken")[0], 404)
+
+    def test_bad_profiles(self):
+        for change, field in (({"provider": "nobody"}, "provider"), ({"provider": "anthropic"}, "provider"),
+                              ({"base_url": "http://169.254.169.254/"}, "base_url"), ({"base_url": "http://127.0.0.1:1/"}, "base_url"),
+                              ({"base_url": "file:///etc/passwd"}, "base_url"), ({"base_url": "http://a@b/"}, "base_url"),
+                              ({"billing_source": "platform"}, "billing_source"), ({"models": []}, "models"),
+                              ({"secret": "with space"}, "secret"), ({"priority": -1}, "priority"), ({"name": "a/b"}, None)):
+            with self.subTest(change=change):
+                status, envelope = self.connect(**{"name": "bad", **change})
+                self.assertEqual(status, 400, envelope)
+                if field:
+                    self.assertEqual(envelope["error"]["field"], field)
+        self.assertEqual(self.org.admin("GET", "/profiles/bad")[0], 404)
+
+    def test_rotate_test_disable_revoke(self):
+        self.assertEqual(self.connect(name="life", models=["life-model"], validate=False)[0], 201)
+        ask = lambda: self.tg.chat({"model": "life-model", "messages": [{"role": "user", "content": "Hi"}]}, key=self.org.key)
+        self.assertStatus(ask(), 200)
+        self.assertEqual(self.org.admin("POST", "/profiles/life/rotate", {"secret": "fake-rotated-key"})[0], 200)
+        harness.wait_until(lambda: ask().status == 200 and "fake-rotated-key" in json.dumps(self.fake.last()), 5, "the new secret")
+        status, envelope = self.org.admin("POST", "/profiles/life/test", {"action": "test_auth"})
+        self.assertEqual((status, envelope["data"]["ok"]), (200, True), envelope)
+        status, envelope = self.org.admin("POST", "/profiles/life/test", {"action": "list_models"})
+        self.assertGreater(len(envelope["data"]["detail"]["ids"]), 0)
+        self.assertEqual(self.org.admin("PATCH", "/profiles/life", {"status": "disabled"})[0], 200)
+        harness.wait_until(lambda: ask().status != 200, 5, "the disabled profile")
+        self.assertEqual(self.org.admin("PATCH", "/profiles/life", {"status": "active"})[0], 200)
+        harness.wait_until(lambda: ask().status == 200, 5, "the active profile")
+        self.assertEqual(self.org.admin("DELETE", "/profiles/life")[0], 200)
+        harness.wait_until(lambda: ask().status == 404, 5, "the revoked profile")
+        self.assertEqual(self.tg.sql("SELECT count(*) FROM tollgate.secret s JOIN tollgate.profile p "
+                                     "ON p.id = s.id WHERE p.name = 'life'"), [["0"]])
+
+    def test_bad_routes_are_refused_when_written(self):
+        good = {"match": {"alias": "fast"}, "targets": [{"provider": "openai_compatible", "model": MODEL}]}
+        for change in ({"targets": []}, {"match": {}}, {"targets": [{"profile": "nobody", "model": "m"}]},
+                       {"targets": [{"provider": "nobody", "model": "m"}]}, {"targets": [{"model": "m"}]},
+                       {"policy": {"choice": "weighted"}}, {"policy": {"max_attempts": 0}}, {"policy": {"max_cost": "1"}},
+                       {"policy": {"surprise": 1}}, {"surprise": 1}):
+            with self.subTest(change=change):
+                status, envelope = self.org.admin("PUT", "/routes/fast", {**good, **change})
+                self.assertEqual(status, 400, envelope)
+        self.assertEqual(self.org.admin("PUT", "/routes/fast", good)[0], 200)
+        self.assertEqual(self.org.admin("PUT", "/routes/again", good)[0], 409)
+        self.assertEqual(self.org.admin("GET", "/routes/fast")[1]["data"]["policy"]["max_attempts"], 3)
+        self.assertEqual(self.org.admin("DELETE", "/routes/fast")[0], 200)
+        self.assertEqual(self.org.admin("GET", "/routes/fast")[0], 404)
+
+    def test_lists_page(self):
+        for i in range(5):
+            self.assertEqual(self.connect(name=f"page-{i}", validate=False)[0], 201)
+        seen, cursor = [], ""
+        while True:
+            status, envelope = self.org.admin("GET", "/profiles?limit=2" + (f"&cursor={cursor}" if cursor else ""))
+            self.assertEqual(status, 200, envelope)
+            self.assertLessEqual(len(envelope["data"]), 2)
+            seen += [p["name"] for p in envelope["data"]]
+            cursor = envelope["meta"].get("next_cursor")
+            if not cursor:
+                break
+        self.assertEqual(len(seen), len(set(seen)))
+        self.assertGreaterEqual(len(seen), 5)
+        self.assertEqual(self.org.admin("GET", "/profiles?limit=0")[0], 400)
+        self.assertEqual(self.org.admin("GET", "/profiles?colour=red")[0], 400)
+
+    def test_the_same_from_the_terminal(self):
+        secret = os.path.join(self.tg.dir, "secret")
+        with open(secret, "w") as f:
+            f.write("fake-cli-key\n")
+        done = self.tg.cli("profile", "create", "--org", "acme", "--name", "cli", "--provider", "openai_compatible",
+                           "--base-url", self.fake.base_url, "--models", "cli-model", "--secret-file", secret, "--json")
+        self.assertEqual(done.returncode, 0, done.stderr + done.stdout)
+        envelope = json.loads(done.stdout)
+        self.assertEqual(envelope["data"]["name"], "cli")
+        self.assertIsNone(envelope["error"])
+        self.assertEqual(self.tg.cli("profile", "list", "--org", "acme").returncode, 0)
+        missing = self.tg.cli("profile", "show", "--org", "acme", "nobody", "--json")
+        self.assertEqual(missing.returncode, 1, missing)
+        self.assertEqual(json.loads(missing.stdout)["error"]["code"], "profile_not_found")
+        self.assertEqual(self.tg.cli("profile", "frobnicate", "--org", "acme").returncode, 2)
+        explained = self.tg.cli("explain", "--org", "acme", "--model", "cli-model", "--json")
+        self.assertEqual(json.loads(explained.stdout)["data"]["targets"][0]["profile"], "cli")
+        away = self.tg.cli("profile", "list", "--org", "acme", env={"TOLLGATE_ADMIN_LISTEN": f"127.0.0.1:{harness.free_port()}"})
+        self.assertEqual(away.returncode, 3)
+
+
+if __name__ == "__main__":
+    import unittest
+    unittest.main()

@@ -13,27 +13,15 @@
  * event that finishes the last choice and all behind it) and a plain answer are kept until their cost is
  * committed. A caller who leaves ends nothing by itself: the provider is read on, within bounds, for what it
  * says was used. Callbacks record what they were given and call flow_run(); the states decide. */
-#include "routing/flow.h"
+#include "routing/flow_priv.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "routing/dialect.h"
-#include "routing/errors.h"
-#include "routing/routing_priv.h"
-#include "routing/upstream.h"
 #include "server/base/clock.h"
-#include "server/base/log.h"
 #include "server/pg.h"
 
-#define FLOW_ARENA_MAX (256u << 20) /* decode tree, plan, one request body per attempt */
-#define FLOW_HELD_MAX  (256u << 10) /* lifecycle events before the first content */
-#define FLOW_EVENT_MAX                                                                             \
-	(6u * SSE_LINE_BYTES_MAX)	 /* a parsed event takes up to six times its bytes */
-#define FLOW_TAIL_MAX	     (16u << 20) /* what is kept back until the cost is committed */
-#define FLOW_FALLBACK_TEXT   2048
-#define FLOW_ATTEMPTS_TEXT   8192
-#define FLOW_PLAN_TEXT	     65536
+#define FLOW_ARENA_MAX	     (256u << 20) /* decode tree, plan, one request body per attempt */
 #define FLOW_CONNECT_MS	     5000
 #define FLOW_FIRST_BYTE_MS   60000
 #define FLOW_IDLE_MS	     90000
@@ -44,93 +32,13 @@
 #define FLOW_SETTLE_OWN_MS                                                                         \
 	3000 /* a byok or private call waits no longer for its row (a statement has 2 s) */
 #define FLOW_SETTLE_MIN_MS                                                                         \
-	10000		       /* a caller at its deadline still waits this long for the booking */
-#define FLOW_BYTES_PER_TOKEN 4 /* estimate where a provider stated no usage */
+	10000 /* a caller at its deadline still waits this long for the booking */
 
-struct flow {
-	struct flow *next, **link; /* the worker's running calls */
-	struct http_request *req;
-	struct worker *worker;
-	struct routing_worker *rw;
-	const struct principal *who;
-	struct arena *mem;
-	enum flow_state state;
-	enum flow_end why;
-	bool running, gone, timed_out, stopped;
-	struct log_context log;
-
-	/* the question */
-	struct call call;
-	struct vault_limits limits;
-	int64_t tokens_reserved, reserved_at_ms;
-	struct snapshot_set set;
-	struct snapshot_call *resolving;
-	struct price_book *book;
-	struct plan plan;
-
-	/* the attempt */
-	size_t at;		  /* index behind the candidate in work */
-	struct candidate *target; /* in work */
-	struct candidate *asked;  /* the last that was sent to */
-	int attempts;
-	struct billing_op *op;
-	struct billing_hold hold;
-	struct billing_shortfall shortfall;
-	bool short_of_funds; /* some platform target was passed over for want of credits */
-	bool billing_away;   /* ... because the ledger could not be asked */
-	struct vault_call *opening;
-	struct secret secret;
-	struct secret_mark mark; /* of the attempt's: a provider may say it back */
-	struct buf body;	 /* as encoded for the target */
-	struct curlm_call *up;
-	bool up_done, draining_up;
-	bool given_up; /* we ended the attempt: the caller left or the process stops; no fault of the target */
-	enum rc up_rc;
-	struct err up_err;
-	int status;
-	bool event_stream;
-	int64_t retry_after_s;
-	char provider_request_id[128];
-	enum error_class class; /* of the attempt's failure */
-	struct err class_err;
-	int64_t window_failed; /* context_length: the next target needs a larger window */
-
-	/* the answer */
-	struct buf answer; /* plain body, or an error's */
-	struct sse sse;
-	struct dialect_ctx ctx;
-	struct buf held, tail;
-	bool stream_begun, content_sent, paused;
-	struct usage usage;
-	int finished;
-	int64_t text_bytes;
-	struct rating rating;
-	bool rated;
-	enum billing_basis basis;
-	money_t debited;
-	bool settled;
-
-	/* what the log, the headers and the usage row tell */
-	enum rc rc;
-	struct err err;
-	struct buf fallback, attempts_json, plan_json;
-	struct loop_timer deadline, keepalive, drain;
-	int64_t started_us, deadline_ms, sent_us, upstream_us, first_event_us;
-};
-
-static const char *const state_names[] = {
+const char *const flow_state_names[FLOW_STATE_COUNT] = {
 #define X(name) #name,
 	FLOW_STATES(X)
 #undef X
 };
-static const char *const end_names[] = {
-#define X(name) #name,
-	FLOW_ENDS(X)
-#undef X
-};
-
-static void flow_run(struct flow *f);
-static void flow_on_keepalive(void *arg);
 
 static struct flow *flow_new(struct http_request *r)
 {
@@ -146,7 +54,7 @@ static struct flow *flow_new(struct http_request *r)
 	f->started_us = r->accepted_us;
 	f->usage = USAGE_NONE;
 	f->log = (struct log_context){
-		.request_id = r->id_text, .org = f->who->org, .state = state_names[0]};
+		.request_id = r->id_text, .org = f->who->org, .state = flow_state_names[0]};
 	f->body = BUF_INIT(FLOW_ARENA_MAX);
 	f->answer = BUF_INIT(ROUTING_BODY_MAX);
 	f->held = BUF_INIT(FLOW_HELD_MAX);
@@ -331,35 +239,6 @@ static enum flow_state flow_plan(struct flow *f)
 
 /* ---- TARGET: the next candidate, or the end of the chain ----------------------------------------------- */
 
-static void fallback_note(struct flow *f, const struct candidate *c, const char *reason)
-{
-	size_t before = f->fallback.len;
-
-	if (buf_printf(&f->fallback, "%s%s=%s", before ? ", " : "", c->target, reason) != RC_OK)
-		f->fallback.len =
-			before; /* the header has a bound; the log and the plan have all */
-}
-
-static void attempt_note(struct flow *f, const char *outcome, bool billed)
-{
-	size_t before = f->attempts_json.len;
-	struct json_out o;
-
-	if (before && buf_append_char(&f->attempts_json, ',') != RC_OK)
-		return;
-	json_out_begin(&o, &f->attempts_json);
-	json_obj(&o, NULL);
-	json_put_int(&o, "n", f->attempts);
-	json_put_z(&o, "target", f->target->target);
-	json_put_z(&o, "provider", f->target->provider->id);
-	json_put_z(&o, "billing_source", billing_source_name(f->target->source));
-	json_put_z(&o, "outcome", outcome);
-	json_put_bool(&o, "billed", billed);
-	json_obj_end(&o);
-	if (json_out_end(&o) != RC_OK)
-		f->attempts_json.len = before;
-}
-
 /* Until the first target that is cooling down is back; 0: none is. */
 static int64_t earliest_ms(const struct plan *p)
 {
@@ -446,7 +325,7 @@ static enum flow_state flow_target(struct flow *f)
 			snprintf(c->reason, sizeof c->reason, "billing_unavailable");
 		}
 		if (!c->use) {
-			fallback_note(f, c, c->reason);
+			flow_note_fallback(f, c, c->reason);
 			continue;
 		}
 		if (f->attempts >= f->plan.max_attempts)
@@ -494,7 +373,7 @@ static enum flow_state flow_pass_over(struct flow *f, const char *reason)
 {
 	f->target->use = false;
 	snprintf(f->target->reason, sizeof f->target->reason, "%s", reason);
-	fallback_note(f, f->target, reason);
+	flow_note_fallback(f, f->target, reason);
 	return FLOW_TARGET;
 }
 
@@ -569,59 +448,11 @@ static enum flow_state flow_opening(struct flow *f)
 				  ? "an org admin must enter it again (rotate the profile)"
 				  : "try again shortly");
 	f->err.retry_after_s = f->rc == RC_CORRUPT ? 0 : 2;
-	fallback_note(f, f->target, "secret_unavailable");
+	flow_note_fallback(f, f->target, "secret_unavailable");
 	return flow_refuse(f, RC_UNAVAILABLE, FLOW_END_no_target);
 }
 
 /* ---- SEND: one attempt goes out ---------------------------------------------------------------------------------- */
-
-static void flow_kick(void *arg)
-{
-	flow_run(arg);
-}
-
-static void flow_on_head(void *arg, const struct curlm_response *r)
-{
-	struct flow *f = arg;
-
-	f->status = r->status;
-	f->event_stream = str_find_nocase(r->content_type, STR("text/event-stream")) == 0;
-	f->retry_after_s = upstream_retry_after_s(r, clock_wall_ms());
-	snprintf(f->provider_request_id, sizeof f->provider_request_id, "%.*s",
-		 STR_FMT(r->request_id));
-	secret_redact(&f->mark, f->provider_request_id, strlen(f->provider_request_id));
-}
-
-static bool flow_on_event(void *arg, const struct sse_event *ev);
-
-static bool flow_on_body(void *arg, struct str bytes)
-{
-	struct flow *f = arg;
-
-	if (f->class != ERROR_none)
-		return false; /* failed: the cancel is on its way */
-	if (f->status / 100 == 2 && f->call.stream && f->event_stream) {
-		if (sse_feed(&f->sse, bytes, flow_on_event, f) != RC_OK) {
-			f->class = ERROR_protocol;
-			err_set(&f->class_err, RC_PROTOCOL, "protocol",
-				"the provider sent an event that is too long");
-		}
-		if (f->class != ERROR_none)
-			loop_defer(f->worker->loop, flow_kick, f);
-		return f->class == ERROR_none && !f->paused;
-	}
-	if (f->status / 100 != 2 && f->answer.len + bytes.len > ROUTING_ERROR_MAX)
-		bytes.len =
-			f->answer.len < ROUTING_ERROR_MAX ? ROUTING_ERROR_MAX - f->answer.len : 0;
-	if (buf_append(&f->answer, bytes) != RC_OK) {
-		f->class = ERROR_protocol;
-		err_set(&f->class_err, RC_TOO_LARGE, "protocol",
-			"the provider's answer is too large");
-		loop_defer(f->worker->loop, flow_kick, f);
-		return false;
-	}
-	return true;
-}
 
 static void flow_on_done(void *arg, enum rc rc, const struct err *err)
 {
@@ -636,25 +467,6 @@ static void flow_on_done(void *arg, enum rc rc, const struct err *err)
 	flow_run(f);
 }
 
-static void attempt_reset(struct flow *f)
-{
-	buf_reset(&f->body);
-	buf_reset(&f->answer);
-	buf_reset(&f->held);
-	buf_reset(&f->tail);
-	sse_clear(&f->sse);
-	sse_init(&f->sse, SSE_LINE_BYTES_MAX);
-	f->ctx = (struct dialect_ctx){.mem = f->mem, .call = &f->call};
-	f->usage = USAGE_NONE;
-	f->finished = 0;
-	f->text_bytes = 0;
-	f->status = 0;
-	f->event_stream = f->up_done = false;
-	f->class = ERROR_none;
-	f->retry_after_s = 0;
-	f->provider_request_id[0] = '\0';
-}
-
 static enum flow_state flow_send(struct flow *f)
 {
 	const struct provider *p = f->target->provider;
@@ -663,7 +475,7 @@ static enum flow_state flow_send(struct flow *f)
 	struct dialect_target to = {p, f->target->model, f->target->max_output_cap};
 	enum rc rc;
 
-	attempt_reset(f);
+	flow_attempt_reset(f);
 	rc = p->dialect->encode_request(&f->call, &to, f->mem, &f->body);
 	f->attempts++; /* a hold belongs to the attempt of its number, sent or not */
 	if (rc != RC_OK) {
@@ -698,266 +510,6 @@ static enum flow_state flow_send(struct flow *f)
 
 /* ---- RELAYING: events as they come; what failed before content goes to the next target --------------------------- */
 
-static void flow_headers(struct flow *f)
-{
-	struct http_request *r = f->req;
-	char number[32];
-
-	if (f->target) {
-		http_add_header(r, "x-tollgate-provider", str_from(f->target->provider->id));
-		http_add_header(r, "x-tollgate-model", f->target->model);
-		http_add_header(r, "x-tollgate-profile", f->target->profile->name);
-		http_add_header(r, "x-tollgate-billing-source",
-				str_from(billing_source_name(f->target->source)));
-	}
-	snprintf(number, sizeof number, "%d", f->attempts);
-	http_add_header(r, "x-tollgate-attempts", str_from(number));
-	if (f->fallback.len > 0)
-		http_add_header(r, "x-tollgate-fallback", buf_str(&f->fallback));
-}
-
-static void flow_header_overhead(struct flow *f)
-{
-	const int64_t now = clock_mono_us();
-	const int64_t waiting = f->up ? now - f->sent_us : 0;
-	const int64_t own = now - f->started_us - f->upstream_us - waiting;
-	char text[32];
-
-	snprintf(text, sizeof text, "%lld.%03lld", (long long)(own / 1000),
-		 (long long)(own % 1000));
-	http_add_header(f->req, "x-tollgate-overhead-ms", str_from(text));
-	hist_add(&routing_service(f->worker)->overhead, own);
-}
-
-static void limit_header(struct http_request *r, const char *what, int64_t limit, int64_t remaining,
-			 int64_t reset_ms)
-{
-	char name[64], value[32];
-
-	if (limit <= 0)
-		return;
-	snprintf(name, sizeof name, "x-ratelimit-limit-%s", what);
-	snprintf(value, sizeof value, "%lld", (long long)limit);
-	http_add_header(r, name, str_from(value));
-	snprintf(name, sizeof name, "x-ratelimit-remaining-%s", what);
-	snprintf(value, sizeof value, "%lld", (long long)(remaining > 0 ? remaining : 0));
-	http_add_header(r, name, str_from(value));
-	snprintf(name, sizeof name, "x-ratelimit-reset-%s", what);
-	if (reset_ms < 1000)
-		snprintf(value, sizeof value, "%lldms", (long long)reset_ms);
-	else
-		snprintf(value, sizeof value, "%llds", (long long)((reset_ms + 999) / 1000));
-	http_add_header(r, name, str_from(value));
-}
-
-static void flow_header_limits(struct flow *f)
-{
-	const struct vault_limits *l = &f->limits;
-
-	limit_header(f->req, "requests", l->requests_limit, l->requests_remaining,
-		     l->requests_reset_ms);
-	limit_header(f->req, "tokens", l->tokens_limit, l->tokens_remaining, l->tokens_reset_ms);
-}
-
-static void flow_on_keepalive(void *arg)
-{
-	struct flow *f = arg;
-
-	if (!f->stream_begun) { /* nothing but a comment: the chain may still fall to another target */
-		http_add_header(f->req, "Cache-Control", STR("no-cache"));
-		http_add_header(f->req, "X-Accel-Buffering", STR("no"));
-		flow_header_limits(f);
-		http_stream_begin(f->req);
-		f->stream_begun = true;
-	}
-	http_stream_write(f->req, STR(": keep-alive\n\n"));
-	loop_timer_set(f->worker->loop, &f->keepalive, ROUTING_KEEPALIVE_MS, flow_on_keepalive, f);
-}
-
-static void flow_on_drain(void *arg)
-{
-	struct flow *f = arg;
-
-	f->paused = false;
-	if (f->up)
-		curlm_resume(f->up);
-}
-
-static void stream_begin(struct flow *f)
-{
-	if (f->stream_begun)
-		return;
-	http_add_header(f->req, "Cache-Control", STR("no-cache"));
-	http_add_header(f->req, "X-Accel-Buffering", STR("no"));
-	flow_headers(f);
-	flow_header_limits(f);
-	flow_header_overhead(f);
-	http_stream_begin(f->req);
-	f->stream_begun = true;
-}
-
-static void stream_write(struct flow *f, struct str bytes)
-{
-	if (bytes.len == 0 || f->gone)
-		return;
-	if (!http_stream_write(f->req, bytes))
-		f->paused = true;
-	loop_timer_set(f->worker->loop, &f->keepalive, ROUTING_KEEPALIVE_MS, flow_on_keepalive, f);
-}
-
-/* The first content: from here on this target answers, whatever happens. */
-static void content_begin(struct flow *f)
-{
-	if (f->content_sent)
-		return;
-	f->content_sent = true;
-	f->first_event_us = clock_mono_us() - f->started_us;
-	hist_add(&routing_service(f->worker)->first_event, f->first_event_us);
-	loop_timer_clear(&f->deadline);
-	stream_begin(f);
-	stream_write(f, buf_str(&f->held));
-	buf_reset(&f->held);
-}
-
-static void event_fail(struct flow *f, enum error_class class, const struct err *err)
-{
-	f->class = class;
-	f->class_err = *err;
-}
-
-static void usage_replace(struct flow *f, const struct usage *u)
-{
-	const bool shrank = f->usage.present && (usage_total_in(u) < usage_total_in(&f->usage) ||
-						 usage_total_out(u) < usage_total_out(&f->usage));
-	const uint32_t flags = f->usage.flags;
-
-	f->usage = *u; /* a snapshot so far: replaced, never summed */
-	f->usage.flags |= flags | (shrank ? USAGE_FLAG_INCONSISTENT : 0);
-}
-
-static bool event_relay(struct flow *f, const struct sse_event *ev)
-{
-	AUTO(buf) struct buf out = BUF_INIT(FLOW_TAIL_MAX);
-	struct facts facts = {.usage = USAGE_NONE};
-	struct err words = {0};
-
-	if (ev->comment) {
-		if (f->content_sent && f->finished < f->call.choices)
-			stream_write(f, ev->raw);
-		return true;
-	}
-	if (f->call.dialect->decode_event(&f->ctx, ev, &facts) != RC_OK) {
-		err_set(&words, RC_PROTOCOL, "protocol",
-			"the provider sent an event that does not read");
-		event_fail(f, ERROR_protocol, &words);
-		return false;
-	}
-	if (facts.error != ERROR_none) {
-		event_fail(f, facts.error, &facts.err);
-		return false;
-	}
-	if (facts.usage.present)
-		usage_replace(f, &facts.usage);
-	f->finished += facts.finished;
-	f->text_bytes += facts.text_bytes;
-	if (f->call.dialect->encode_event(&f->ctx, ev, &facts, &out) != RC_OK) {
-		err_set(&words, RC_TOO_LARGE, "protocol",
-			"the provider sent an event that is too long");
-		event_fail(f, ERROR_protocol, &words);
-		return false;
-	}
-	if (f->finished >= f->call.choices || facts.terminal) {
-		if (buf_append(&f->tail, buf_str(&out)) != RC_OK) {
-			err_set(&words, RC_TOO_LARGE, "protocol",
-				"the provider sent too much behind its last event");
-			event_fail(f, ERROR_protocol, &words);
-			return false;
-		}
-	} else if (facts.content || f->content_sent) {
-		content_begin(f);
-		stream_write(f, buf_str(&out));
-	} else if (buf_append(&f->held, buf_str(&out)) != RC_OK) {
-		err_set(&words, RC_TOO_LARGE, "protocol",
-			"the provider sent too much before its first content");
-		event_fail(f, ERROR_protocol, &words);
-		return false;
-	}
-	return true;
-}
-
-/* What an event is parsed into does not outlive it: a long stream takes no more memory than a short one. */
-static bool flow_on_event(void *arg, const struct sse_event *ev)
-{
-	struct flow *f = arg;
-	bool go_on;
-
-	f->ctx.mem = arena_new(FLOW_EVENT_MAX);
-	go_on = event_relay(f, ev);
-	arena_free(f->ctx.mem);
-	f->ctx.mem = f->mem;
-	return go_on;
-}
-
-static void upstream_cancel(struct flow *f)
-{
-	if (!f->up)
-		return;
-	curlm_cancel(f->up);
-	f->up = NULL;
-	f->upstream_us += clock_mono_us() - f->sent_us;
-}
-
-static enum error_class class_of_rc(enum rc rc)
-{
-	switch (rc) {
-	case RC_TIMEOUT:
-		return ERROR_timeout;
-	case RC_NETWORK:
-	case RC_DENIED:
-	case RC_UNAVAILABLE:
-		return ERROR_network;
-	default:
-		return ERROR_protocol;
-	}
-}
-
-/* What came back, once it is complete: ERROR_none if it is a whole answer. */
-static enum error_class answer_judge(struct flow *f)
-{
-	struct facts facts = {.usage = USAGE_NONE};
-	struct str body = buf_str(&f->answer);
-
-	if (f->up_rc != RC_OK) {
-		f->class_err = f->up_err;
-		return class_of_rc(f->up_rc);
-	}
-	if (f->status / 100 != 2) {
-		secret_redact(&f->mark, f->answer.ptr, f->answer.len);
-		return f->call.dialect->classify(f->status, body, f->mem, &f->class_err);
-	}
-	if (f->call.stream && f->event_stream) {
-		if (f->finished >= f->call.choices)
-			return ERROR_none;
-		err_set(&f->class_err, RC_PROTOCOL, "protocol",
-			"the provider's stream ended early");
-		return ERROR_protocol;
-	}
-	if (f->call.dialect->decode_response(&f->ctx, body, &facts) != RC_OK ||
-	    (f->call.stream && facts.error == ERROR_none)) {
-		err_set(&f->class_err, RC_PROTOCOL, "protocol",
-			"the provider's answer does not read as one");
-		return ERROR_protocol;
-	}
-	if (facts.error != ERROR_none) {
-		f->class_err = facts.err;
-		return facts.error;
-	}
-	if (facts.usage.present)
-		usage_replace(f, &facts.usage);
-	f->text_bytes = facts.text_bytes;
-	return ERROR_none;
-}
-
 static void profile_out(struct flow *f, enum error_class class)
 {
 	for (size_t i = f->at; i < f->plan.candidates_count; i++) {
@@ -973,7 +525,7 @@ static void profile_out(struct flow *f, enum error_class class)
 
 /* The caller left a call that the provider goes on billing: it is paid for as far as we can tell. Where this process
  * stops, it was we who left. */
-static bool flow_is_abandoned(const struct flow *f)
+bool flow_is_abandoned(const struct flow *f)
 {
 	return f->given_up && f->gone && !f->stopped && !atomic_load(&f->worker->service->draining);
 }
@@ -1012,8 +564,8 @@ static enum flow_state attempt_failed(struct flow *f)
 		f->why = f->gone ? FLOW_END_client_gone : FLOW_END_cut;
 		return FLOW_SETTLE;
 	}
-	attempt_note(f, error_class_name(f->class), false);
-	fallback_note(f, f->target, error_class_name(f->class));
+	flow_note_attempt(f, error_class_name(f->class), false);
+	flow_note_fallback(f, f->target, error_class_name(f->class));
 	flow_release(f);
 	if (f->class == ERROR_context_length && f->target->info)
 		f->window_failed = f->target->info->context_window;
@@ -1050,7 +602,7 @@ static void target_works(struct flow *f)
 static enum flow_state flow_relaying(struct flow *f)
 {
 	if (f->stopped || (f->timed_out && !f->content_sent)) {
-		upstream_cancel(f);
+		flow_upstream_cancel(f);
 		f->given_up |= f->stopped;
 		if (f->class == ERROR_none) {
 			f->class = ERROR_timeout;
@@ -1060,12 +612,12 @@ static enum flow_state flow_relaying(struct flow *f)
 		return attempt_failed(f);
 	}
 	if (f->class != ERROR_none) {
-		upstream_cancel(f);
+		flow_upstream_cancel(f);
 		return attempt_failed(f);
 	}
 	if (!f->up_done)
 		return FLOW_WAIT;
-	f->class = answer_judge(f);
+	f->class = flow_answer_judge(f);
 	if (f->class != ERROR_none)
 		return attempt_failed(f);
 	f->why = f->gone ? FLOW_END_client_gone : FLOW_END_answered;
@@ -1074,46 +626,6 @@ static enum flow_state flow_relaying(struct flow *f)
 }
 
 /* ---- SETTLE: what it cost, booked once, before the caller gets the last bytes -------------------------------------- */
-
-static int64_t estimate_tokens(int64_t bytes)
-{
-	return (bytes + FLOW_BYTES_PER_TOKEN - 1) / FLOW_BYTES_PER_TOKEN;
-}
-
-/* A counter past what the call could use is clamped and flagged: a provider's slip is never the org's cost. The
- * bounds are those the hold was made with. */
-static void usage_bound(struct flow *f)
-{
-	int64_t window = f->target->info ? f->target->info->context_window : 0;
-	int64_t output = f->call.max_output ? f->call.max_output : f->target->max_output_cap;
-
-	if (window <= 0 && f->target->source == BILLING_PLATFORM)
-		window = PLAN_WINDOW_UNKNOWN_TOKENS;
-	if (window > 0 && output > window)
-		output = window;
-	usage_clamp(&f->usage, window, output * f->call.choices);
-}
-
-static void usage_complete(struct flow *f)
-{
-	const bool cut = f->class != ERROR_none;
-
-	if (!f->usage.present) {
-		f->usage = USAGE_NONE;
-		f->usage.flags = USAGE_FLAG_ESTIMATED;
-		f->usage.n[USAGE_in_text] = estimate_tokens((int64_t)f->call.body_bytes);
-		f->usage.n[USAGE_out_text] = estimate_tokens(f->text_bytes);
-		f->basis = !cut	     ? BASIS_EST_MISSING
-			   : f->gone ? BASIS_EST_DISCONNECT
-				     : BASIS_EST_PARTIAL;
-		if (cut && f->text_bytes == 0 && !flow_is_abandoned(f))
-			/* failed and nothing delivered: insured */
-			memset(f->usage.n, 0, sizeof f->usage.n);
-	} else {
-		f->basis = BASIS_PROVIDER_USAGE;
-	}
-	usage_bound(f);
-}
 
 static void flow_on_settled(void *arg, enum rc rc, money_t debited)
 {
@@ -1126,35 +638,6 @@ static void flow_on_settled(void *arg, enum rc rc, money_t debited)
 	flow_run(f);
 }
 
-static struct billing_charge charge_of(struct flow *f, bool is_void)
-{
-	return (struct billing_charge){
-		.org = f->who->org,
-		.call = f->req->id,
-		.attempt = f->attempts,
-		.hold = f->hold,
-		.source = f->target ? f->target->source : BILLING_PLATFORM,
-		.provider = f->target ? str_from(f->target->provider->id) : STR(""),
-		.model_requested = f->call.model,
-		.model_used = f->target ? f->target->model : STR(""),
-		.profile = f->target ? f->target->profile->name : STR(""),
-		.key_id = f->who->key_id,
-		.agent = f->call.agent,
-		.dialect = str_from(f->call.dialect->name),
-		.usage = is_void ? USAGE_NONE : f->usage,
-		.rating = f->rating,
-		.rated = f->rated,
-		.basis = is_void ? BASIS_NONE : f->basis,
-		.void_call = is_void,
-		.attempts_json =
-			arena_printf(f->mem, "[%.*s]", STR_FMT(buf_str(&f->attempts_json))),
-		.plan_json = buf_str(&f->plan_json),
-		.provider_request_id = str_from(f->provider_request_id),
-		.duration_ms = (clock_mono_us() - f->started_us) / 1000,
-		.first_event_ms = f->first_event_us / 1000,
-	};
-}
-
 static enum flow_state flow_settle(struct flow *f)
 {
 	const int64_t left_ms = f->deadline_ms - clock_mono_ms();
@@ -1163,7 +646,7 @@ static enum flow_state flow_settle(struct flow *f)
 
 	loop_timer_clear(&f->keepalive);
 	loop_timer_clear(&f->drain);
-	usage_complete(f);
+	flow_usage_complete(f);
 	f->rating = (struct rating){.lines = 0};
 	if (f->target->price)
 		rc = price_rate(f->target->price, &f->usage, &f->rating);
@@ -1176,8 +659,8 @@ static enum flow_state flow_settle(struct flow *f)
 		f->rating.amount = f->hold.amount;
 		f->rated = true;
 	}
-	attempt_note(f, f->class == ERROR_none ? "ok" : error_class_name(f->class), true);
-	struct billing_charge charge = charge_of(f, false);
+	flow_note_attempt(f, f->class == ERROR_none ? "ok" : error_class_name(f->class), true);
+	struct billing_charge charge = flow_charge(f, false);
 
 	f->timed_out = false;
 	if (f->target->source != BILLING_PLATFORM)
@@ -1220,67 +703,6 @@ static enum flow_state flow_settling(struct flow *f)
 
 /* ---- ANSWER and REFUSE: the last bytes ------------------------------------------------------------------------------- */
 
-static struct str targets_json(struct flow *f)
-{
-	AUTO(buf) struct buf list = BUF_INIT(FLOW_PLAN_TEXT);
-	struct json_out o;
-
-	json_out_begin(&o, &list);
-	json_arr(&o, NULL);
-	for (size_t i = 0; i < f->plan.candidates_count; i++) {
-		const struct candidate *c = &f->plan.candidates[i];
-
-		json_obj(&o, NULL);
-		json_put_z(&o, "target", c->target);
-		json_put_z(&o, "billing_source", billing_source_name(c->source));
-		json_put_z(&o, "reason", c->reason[0] ? c->reason : NULL);
-		json_obj_end(&o);
-	}
-	json_arr_end(&o);
-	if (json_out_end(&o) != RC_OK)
-		return STR("");
-	return arena_printf(f->mem, "\"targets\":%.*s", STR_FMT(buf_str(&list)));
-}
-
-static struct str error_extra(struct flow *f)
-{
-	struct str targets = targets_json(f);
-	char needed[MONEY_TEXT_SIZE], available[MONEY_TEXT_SIZE], held[MONEY_TEXT_SIZE];
-
-	if (!f->short_of_funds)
-		return targets;
-	money_format(f->shortfall.needed, needed);
-	money_format(f->shortfall.available, available);
-	money_format(f->shortfall.held, held);
-	return arena_printf(f->mem, "\"needed\":\"%s\",\"available\":\"%s\",\"held\":\"%s\"%s%.*s",
-			    needed, available, held, targets.len ? "," : "", STR_FMT(targets));
-}
-
-static void error_event(struct flow *f)
-{
-	AUTO(buf) struct buf out = BUF_INIT(FLOW_PLAN_TEXT);
-	struct str tollgate = arena_printf(f->mem, "{\"code\":\"%s\",\"request_id\":\"%s\"}",
-					   f->err.code, f->req->id_text);
-
-	if (f->call.dialect->encode_error_event(&f->err, tollgate, &out) == RC_OK)
-		http_stream_write(f->req, buf_str(&out));
-	http_stream_end(f->req);
-}
-
-static void error_reply(struct flow *f)
-{
-	AUTO(buf) struct buf body = BUF_INIT(2 * FLOW_PLAN_TEXT);
-	struct error_answer a = error_answer(f->rc, &f->err);
-	int status =
-		error_render(f->rc, &f->err, f->req->id_text, "openai_chat", error_extra(f), &body);
-
-	flow_headers(f);
-	flow_header_limits(f);
-	flow_header_overhead(f);
-	routing_add_error_headers(f->req, &a);
-	http_reply(f->req, status, buf_str(&body));
-}
-
 static enum flow_state flow_answer(struct flow *f)
 {
 	char cost[MONEY_TEXT_SIZE];
@@ -1290,15 +712,15 @@ static enum flow_state flow_answer(struct flow *f)
 				       &f->err); /* its words, not its status: that is gone */
 	if (f->err.code && f->why != FLOW_END_answered) {
 		if (f->stream_begun)
-			error_event(f);
+			flow_error_event(f);
 		else
-			error_reply(f);
+			flow_error_reply(f);
 		return FLOW_DONE;
 	}
 	if (f->call.stream) {
-		stream_begin(f);
-		stream_write(f, buf_str(&f->held));
-		stream_write(f, buf_str(&f->tail));
+		flow_stream_begin(f);
+		flow_stream_write(f, buf_str(&f->held));
+		flow_stream_write(f, buf_str(&f->tail));
 		http_stream_end(f->req);
 		return FLOW_DONE;
 	}
@@ -1318,7 +740,7 @@ static void book_void(struct flow *f)
 	if (f->attempts == 0)
 		return;
 	f->target = f->asked;
-	struct billing_charge charge = charge_of(f, true);
+	struct billing_charge charge = flow_charge(f, true);
 
 	billing_settle_detach(billing_settle(f->worker, &charge, flow_on_settled, f));
 }
@@ -1328,38 +750,13 @@ static enum flow_state flow_refusal(struct flow *f)
 	loop_timer_clear(&f->keepalive);
 	book_void(f);
 	if (f->stream_begun)
-		error_event(f);
+		flow_error_event(f);
 	else
-		error_reply(f);
+		flow_error_reply(f);
 	return FLOW_DONE;
 }
 
 /* ---- DONE, and the one loop -------------------------------------------------------------------------------------------- */
-
-static void flow_log(const struct flow *f)
-{
-	struct routing_service *s = routing_service(f->worker);
-	const int64_t took_us = clock_mono_us() - f->started_us;
-
-	counter_add(&s->calls[f->why != FLOW_END_answered], 1);
-	counter_add(&s->tokens_in, (uint64_t)usage_total_in(&f->usage));
-	counter_add(&s->tokens_out, (uint64_t)usage_total_out(&f->usage));
-	hist_add(&s->duration, took_us);
-	log_info("call", LOG_STR("why", end_names[f->why]),
-		 LOG_S("gen_ai.request.model", f->call.model),
-		 LOG_STR("target", f->target ? f->target->target : NULL),
-		 LOG_STR("provider", f->target ? f->target->provider->id : NULL),
-		 LOG_STR("billing_source",
-			 f->target ? billing_source_name(f->target->source) : NULL),
-		 LOG_UUID("key_id", f->who->key_id), LOG_BOOL("stream", f->call.stream),
-		 LOG_INT("attempts", f->attempts), LOG_S("fallback", buf_str(&f->fallback)),
-		 LOG_INT("gen_ai.usage.input_tokens", usage_total_in(&f->usage)),
-		 LOG_INT("gen_ai.usage.output_tokens", usage_total_out(&f->usage)),
-		 LOG_INT("debited_nano", f->debited.nano), LOG_STR("code", f->err.code),
-		 LOG_INT("duration_ms", took_us / 1000),
-		 LOG_INT("first_event_ms", f->first_event_us / 1000),
-		 LOG_INT("overhead_us", took_us - f->upstream_us));
-}
 
 static void flow_free(struct flow *f)
 {
@@ -1404,7 +801,7 @@ static enum flow_state (*const flow_do[FLOW_STATE_COUNT])(struct flow *) = {
 };
 
 /* The only loop in the flow. A callback that comes while it runs is seen by the state it runs into. */
-static void flow_run(struct flow *f)
+void flow_run(struct flow *f)
 {
 	const struct log_context *before;
 	enum flow_state next;
@@ -1415,7 +812,7 @@ static void flow_run(struct flow *f)
 	before = log_context_set(&f->log);
 	while (f->state != FLOW_DONE && (next = flow_do[f->state](f)) != FLOW_WAIT) {
 		f->state = next;
-		f->log.state = state_names[next];
+		f->log.state = flow_state_names[next];
 	}
 	f->running = false;
 	if (f->state == FLOW_DONE) {

@@ -1,0 +1,131 @@
+/* routing/flow_priv.h - one call in the works, shared by the four files that handle it.
+ *
+ * flow.c decides: it has the states and tells the story. What serves it: flow_relay.c takes what a provider sends and
+ * passes it on, flow_tell.c says what happened (headers, errors, log), flow_charge.c makes the charge. None of the three
+ * changes the state; they record, and flow_run() lets the states look. */
+#ifndef ROUTING_FLOW_PRIV_H
+#define ROUTING_FLOW_PRIV_H
+#include "routing/dialect.h"
+#include "routing/errors.h"
+#include "routing/flow.h"
+#include "routing/routing_priv.h"
+#include "routing/upstream.h"
+#include "server/base/log.h"
+
+#define FLOW_HELD_MAX (256u << 10) /* lifecycle events before the first content */
+#define FLOW_EVENT_MAX                                                                             \
+	(6u * SSE_LINE_BYTES_MAX)	 /* a parsed event takes up to six times its bytes */
+#define FLOW_TAIL_MAX	     (16u << 20) /* what is kept back until the cost is committed */
+#define FLOW_FALLBACK_TEXT   2048
+#define FLOW_ATTEMPTS_TEXT   8192
+#define FLOW_PLAN_TEXT	     65536
+#define FLOW_BYTES_PER_TOKEN 4 /* estimate where a provider stated no usage */
+
+struct flow {
+	struct flow *next, **link; /* the worker's running calls */
+	struct http_request *req;
+	struct worker *worker;
+	struct routing_worker *rw;
+	const struct principal *who;
+	struct arena *mem;
+	enum flow_state state;
+	enum flow_end why;
+	bool running, gone, timed_out, stopped;
+	struct log_context log;
+
+	/* the question */
+	struct call call;
+	struct vault_limits limits;
+	int64_t tokens_reserved, reserved_at_ms;
+	struct snapshot_set set;
+	struct snapshot_call *resolving;
+	struct price_book *book;
+	struct plan plan;
+
+	/* the attempt */
+	size_t at;		  /* index behind the candidate in work */
+	struct candidate *target; /* in work */
+	struct candidate *asked;  /* the last that was sent to */
+	int attempts;
+	struct billing_op *op;
+	struct billing_hold hold;
+	struct billing_shortfall shortfall;
+	bool short_of_funds; /* some platform target was passed over for want of credits */
+	bool billing_away;   /* ... because the ledger could not be asked */
+	struct vault_call *opening;
+	struct secret secret;
+	struct secret_mark mark; /* of the attempt's: a provider may say it back */
+	struct buf body;	 /* as encoded for the target */
+	struct curlm_call *up;
+	bool up_done, draining_up;
+	bool given_up; /* we ended the attempt: the caller left or the process stops; no fault of the target */
+	enum rc up_rc;
+	struct err up_err;
+	int status;
+	bool event_stream;
+	int64_t retry_after_s;
+	char provider_request_id[128];
+	enum error_class class; /* of the attempt's failure */
+	struct err class_err;
+	int64_t window_failed; /* context_length: the next target needs a larger window */
+
+	/* the answer */
+	struct buf answer; /* plain body, or an error's */
+	struct sse sse;
+	struct dialect_ctx ctx;
+	struct buf held, tail;
+	bool stream_begun, content_sent, paused;
+	struct usage usage;
+	int finished;
+	int64_t text_bytes;
+	struct rating rating;
+	bool rated;
+	enum billing_basis basis;
+	money_t debited;
+	bool settled;
+
+	/* what the log, the headers and the usage row tell */
+	enum rc rc;
+	struct err err;
+	struct buf fallback, attempts_json, plan_json;
+	struct loop_timer deadline, keepalive, drain;
+	int64_t started_us, deadline_ms, sent_us, upstream_us, first_event_us;
+};
+
+/* flow.c: let the states look at what was recorded. A no-op while they are looking. */
+void flow_run(struct flow *f);
+/* The caller left a call that its provider goes on billing. */
+bool flow_is_abandoned(const struct flow *f);
+extern const char *const flow_state_names[FLOW_STATE_COUNT];
+
+/* flow_relay.c: callbacks of the attempt in work, and the caller's stream. */
+void flow_attempt_reset(struct flow *f); /* nothing has come back yet */
+void flow_on_head(void *arg, const struct curlm_response *r);
+bool flow_on_body(void *arg, struct str bytes);
+/* flow_run(), deferred: behind a callback that may not end its own call. */
+void flow_kick(void *arg);
+void flow_upstream_cancel(struct flow *f);
+/* What came back, once it is complete: ERROR_none if it is a whole answer. */
+enum error_class flow_answer_judge(struct flow *f);
+void flow_stream_begin(struct flow *f); /* head and headers, once */
+void flow_stream_write(struct flow *f, struct str bytes);
+void flow_on_keepalive(void *arg);
+void flow_on_drain(void *arg);
+
+/* flow_tell.c: for the headers, the usage row and the log. */
+void flow_note_fallback(struct flow *f, const struct candidate *c, const char *reason);
+void flow_note_attempt(struct flow *f, const char *outcome, bool billed);
+void flow_headers(struct flow *f);
+void flow_header_overhead(struct flow *f);
+void flow_header_limits(struct flow *f);
+void flow_error_event(struct flow *f);
+void flow_error_reply(struct flow *f);
+void flow_log(const struct flow *f);
+
+/* flow_charge.c */
+/* Usage that was not stated is estimated; all of it is cut to the bounds of the hold. */
+void flow_usage_complete(struct flow *f);
+/* The charge; its strings live in the flow's arena. */
+struct billing_charge flow_charge(struct flow *f, bool is_void);
+
+#endif

@@ -1,0 +1,280 @@
+/* routing/flow_relay.c - what a provider sends, on its way to the caller.
+ *
+ * Events are held back until the first that carries content, passed on from then, and kept again from the one that
+ * finishes the last choice: that tail waits for the booking. Nothing here decides what happens next: a failure is
+ * recorded, and flow.c's states look at it. */
+#include "routing/flow_priv.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "server/base/clock.h"
+#include "server/curlm.h"
+
+void flow_kick(void *arg)
+{
+	flow_run(arg);
+}
+
+void flow_attempt_reset(struct flow *f)
+{
+	buf_reset(&f->body);
+	buf_reset(&f->answer);
+	buf_reset(&f->held);
+	buf_reset(&f->tail);
+	sse_clear(&f->sse);
+	sse_init(&f->sse, SSE_LINE_BYTES_MAX);
+	f->ctx = (struct dialect_ctx){.mem = f->mem, .call = &f->call};
+	f->usage = USAGE_NONE;
+	f->finished = 0;
+	f->text_bytes = 0;
+	f->status = 0;
+	f->event_stream = f->up_done = false;
+	f->class = ERROR_none;
+	f->retry_after_s = 0;
+	f->provider_request_id[0] = '\0';
+}
+
+void flow_upstream_cancel(struct flow *f)
+{
+	if (!f->up)
+		return;
+	curlm_cancel(f->up);
+	f->up = NULL;
+	f->upstream_us += clock_mono_us() - f->sent_us;
+}
+
+/* ---- to the caller ------------------------------------------------------------------------------ */
+
+void flow_stream_begin(struct flow *f)
+{
+	if (f->stream_begun)
+		return;
+	http_add_header(f->req, "Cache-Control", STR("no-cache"));
+	http_add_header(f->req, "X-Accel-Buffering", STR("no"));
+	flow_headers(f);
+	flow_header_limits(f);
+	flow_header_overhead(f);
+	http_stream_begin(f->req);
+	f->stream_begun = true;
+}
+
+void flow_stream_write(struct flow *f, struct str bytes)
+{
+	if (bytes.len == 0 || f->gone)
+		return;
+	if (!http_stream_write(f->req, bytes))
+		f->paused = true;
+	loop_timer_set(f->worker->loop, &f->keepalive, ROUTING_KEEPALIVE_MS, flow_on_keepalive, f);
+}
+
+void flow_on_keepalive(void *arg)
+{
+	struct flow *f = arg;
+
+	if (!f->stream_begun) { /* nothing but a comment: the chain may still fall to another target */
+		http_add_header(f->req, "Cache-Control", STR("no-cache"));
+		http_add_header(f->req, "X-Accel-Buffering", STR("no"));
+		flow_header_limits(f);
+		http_stream_begin(f->req);
+		f->stream_begun = true;
+	}
+	http_stream_write(f->req, STR(": keep-alive\n\n"));
+	loop_timer_set(f->worker->loop, &f->keepalive, ROUTING_KEEPALIVE_MS, flow_on_keepalive, f);
+}
+
+void flow_on_drain(void *arg)
+{
+	struct flow *f = arg;
+
+	f->paused = false;
+	if (f->up)
+		curlm_resume(f->up);
+}
+
+/* The first content: from here on this target answers, whatever happens. */
+static void content_begin(struct flow *f)
+{
+	if (f->content_sent)
+		return;
+	f->content_sent = true;
+	f->first_event_us = clock_mono_us() - f->started_us;
+	hist_add(&routing_service(f->worker)->first_event, f->first_event_us);
+	loop_timer_clear(&f->deadline);
+	flow_stream_begin(f);
+	flow_stream_write(f, buf_str(&f->held));
+	buf_reset(&f->held);
+}
+
+/* ---- from the provider ---------------------------------------------------------------------------- */
+
+static void event_fail(struct flow *f, enum error_class class, const struct err *err)
+{
+	f->class = class;
+	f->class_err = *err;
+}
+
+static void usage_replace(struct flow *f, const struct usage *u)
+{
+	const bool shrank = f->usage.present && (usage_total_in(u) < usage_total_in(&f->usage) ||
+						 usage_total_out(u) < usage_total_out(&f->usage));
+	const uint32_t flags = f->usage.flags;
+
+	f->usage = *u; /* a snapshot so far: replaced, never summed */
+	f->usage.flags |= flags | (shrank ? USAGE_FLAG_INCONSISTENT : 0);
+}
+
+static bool event_relay(struct flow *f, const struct sse_event *ev)
+{
+	AUTO(buf) struct buf out = BUF_INIT(FLOW_TAIL_MAX);
+	struct facts facts = {.usage = USAGE_NONE};
+	struct err words = {0};
+
+	if (ev->comment) {
+		if (f->content_sent && f->finished < f->call.choices)
+			flow_stream_write(f, ev->raw);
+		return true;
+	}
+	if (f->call.dialect->decode_event(&f->ctx, ev, &facts) != RC_OK) {
+		err_set(&words, RC_PROTOCOL, "protocol",
+			"the provider sent an event that does not read");
+		event_fail(f, ERROR_protocol, &words);
+		return false;
+	}
+	if (facts.error != ERROR_none) {
+		event_fail(f, facts.error, &facts.err);
+		return false;
+	}
+	if (facts.usage.present)
+		usage_replace(f, &facts.usage);
+	f->finished += facts.finished;
+	f->text_bytes += facts.text_bytes;
+	if (f->call.dialect->encode_event(&f->ctx, ev, &facts, &out) != RC_OK) {
+		err_set(&words, RC_TOO_LARGE, "protocol",
+			"the provider sent an event that is too long");
+		event_fail(f, ERROR_protocol, &words);
+		return false;
+	}
+	if (f->finished >= f->call.choices || facts.terminal) {
+		if (buf_append(&f->tail, buf_str(&out)) != RC_OK) {
+			err_set(&words, RC_TOO_LARGE, "protocol",
+				"the provider sent too much behind its last event");
+			event_fail(f, ERROR_protocol, &words);
+			return false;
+		}
+	} else if (facts.content || f->content_sent) {
+		content_begin(f);
+		flow_stream_write(f, buf_str(&out));
+	} else if (buf_append(&f->held, buf_str(&out)) != RC_OK) {
+		err_set(&words, RC_TOO_LARGE, "protocol",
+			"the provider sent too much before its first content");
+		event_fail(f, ERROR_protocol, &words);
+		return false;
+	}
+	return true;
+}
+
+/* What an event is parsed into does not outlive it: a long stream takes no more memory than a short one. */
+static bool flow_on_event(void *arg, const struct sse_event *ev)
+{
+	struct flow *f = arg;
+	bool go_on;
+
+	f->ctx.mem = arena_new(FLOW_EVENT_MAX);
+	go_on = event_relay(f, ev);
+	arena_free(f->ctx.mem);
+	f->ctx.mem = f->mem;
+	return go_on;
+}
+
+void flow_on_head(void *arg, const struct curlm_response *r)
+{
+	struct flow *f = arg;
+
+	f->status = r->status;
+	f->event_stream = str_find_nocase(r->content_type, STR("text/event-stream")) == 0;
+	f->retry_after_s = upstream_retry_after_s(r, clock_wall_ms());
+	snprintf(f->provider_request_id, sizeof f->provider_request_id, "%.*s",
+		 STR_FMT(r->request_id));
+	secret_redact(&f->mark, f->provider_request_id, strlen(f->provider_request_id));
+}
+
+bool flow_on_body(void *arg, struct str bytes)
+{
+	struct flow *f = arg;
+
+	if (f->class != ERROR_none)
+		return false; /* failed: the cancel is on its way */
+	if (f->status / 100 == 2 && f->call.stream && f->event_stream) {
+		if (sse_feed(&f->sse, bytes, flow_on_event, f) != RC_OK) {
+			f->class = ERROR_protocol;
+			err_set(&f->class_err, RC_PROTOCOL, "protocol",
+				"the provider sent an event that is too long");
+		}
+		if (f->class != ERROR_none)
+			loop_defer(f->worker->loop, flow_kick, f);
+		return f->class == ERROR_none && !f->paused;
+	}
+	if (f->status / 100 != 2 && f->answer.len + bytes.len > ROUTING_ERROR_MAX)
+		bytes.len =
+			f->answer.len < ROUTING_ERROR_MAX ? ROUTING_ERROR_MAX - f->answer.len : 0;
+	if (buf_append(&f->answer, bytes) != RC_OK) {
+		f->class = ERROR_protocol;
+		err_set(&f->class_err, RC_TOO_LARGE, "protocol",
+			"the provider's answer is too large");
+		loop_defer(f->worker->loop, flow_kick, f);
+		return false;
+	}
+	return true;
+}
+
+static enum error_class class_of_rc(enum rc rc)
+{
+	switch (rc) {
+	case RC_TIMEOUT:
+		return ERROR_timeout;
+	case RC_NETWORK:
+	case RC_DENIED:
+	case RC_UNAVAILABLE:
+		return ERROR_network;
+	default:
+		return ERROR_protocol;
+	}
+}
+
+/* What came back, once it is complete: ERROR_none if it is a whole answer. */
+enum error_class flow_answer_judge(struct flow *f)
+{
+	struct facts facts = {.usage = USAGE_NONE};
+	struct str body = buf_str(&f->answer);
+
+	if (f->up_rc != RC_OK) {
+		f->class_err = f->up_err;
+		return class_of_rc(f->up_rc);
+	}
+	if (f->status / 100 != 2) {
+		secret_redact(&f->mark, f->answer.ptr, f->answer.len);
+		return f->call.dialect->classify(f->status, body, f->mem, &f->class_err);
+	}
+	if (f->call.stream && f->event_stream) {
+		if (f->finished >= f->call.choices)
+			return ERROR_none;
+		err_set(&f->class_err, RC_PROTOCOL, "protocol",
+			"the provider's stream ended early");
+		return ERROR_protocol;
+	}
+	if (f->call.dialect->decode_response(&f->ctx, body, &facts) != RC_OK ||
+	    (f->call.stream && facts.error == ERROR_none)) {
+		err_set(&f->class_err, RC_PROTOCOL, "protocol",
+			"the provider's answer does not read as one");
+		return ERROR_protocol;
+	}
+	if (facts.error != ERROR_none) {
+		f->class_err = facts.err;
+		return facts.error;
+	}
+	if (facts.usage.present)
+		usage_replace(f, &facts.usage);
+	f->text_bytes = facts.text_bytes;
+	return ERROR_none;
+}

@@ -315,12 +315,15 @@ static const struct profile *profile_named(const struct snapshot *of, struct str
 }
 
 /* A target that nobody serves stays visible. */
-static void add_nobody(struct build *b, struct str model, struct str selector, const char *why)
+/* A target that stands for nobody still shows what it asked for. */
+static void add_nobody(struct build *b, const struct route_target *t, const char *why)
 {
-	struct candidate *c = candidate_new(b, model, selector);
+	struct candidate *c = candidate_new(b, t->model, t->profile.len ? t->profile : t->provider);
 
-	if (c)
-		reason(c, "%s", why);
+	if (!c)
+		return;
+	c->asked = t;
+	reason(c, "%s", why);
 }
 
 /* The chain names an own profile that is gone or does not serve the model: what stands behind is fallen to. */
@@ -346,7 +349,7 @@ static void add_named(struct build *b, const struct route_target *t, const struc
 	}
 	if (!p || p->source != BILLING_PLATFORM)
 		own_is_named(b, s);
-	add_nobody(b, t->model, t->profile, p ? "not_served" : "revoked");
+	add_nobody(b, t, p ? "not_served" : "revoked");
 }
 
 static void add_target(struct build *b, const struct route_target *t)
@@ -357,7 +360,7 @@ static void add_target(struct build *b, const struct route_target *t)
 	s.provider = t->provider.len > 0 ? provider_find(t->provider) : NULL;
 	s.named = t->profile.len > 0;
 	if (t->provider.len > 0 && !s.provider) {
-		add_nobody(b, t->model, t->provider, "not_served");
+		add_nobody(b, t, "not_served");
 		return;
 	}
 	if (s.named) {
@@ -368,7 +371,7 @@ static void add_target(struct build *b, const struct route_target *t)
 	/* With own profiles there, the platform's are not what "provider: openai" says, unless `billing` does. */
 	s.unasked = own > 0 && !(t->billing & source_bit(BILLING_PLATFORM));
 	if (add_serving(b, b->in->platform, &s) == 0 && own == 0)
-		add_nobody(b, t->model, t->provider, "not_served");
+		add_nobody(b, t, "not_served");
 }
 
 static void add_route(struct build *b, const struct route *r, const char *resolved_by)
@@ -566,13 +569,21 @@ enum rc route_plan_refused(const struct plan *p, struct err *err)
 	return rc;
 }
 
+static struct str asked_or_null(const struct route_target *t, bool profile)
+{
+	struct str s = !t ? STR_NULL : profile ? t->profile : t->provider;
+
+	return s.len > 0 ? s : STR_NULL;
+}
+
 static void target_json(struct json_out *o, const struct candidate *c)
 {
 	char hold[MONEY_TEXT_SIZE];
 
 	json_obj(o, NULL);
-	json_put_str(o, "profile", c->profile ? c->profile->name : STR_NULL);
-	json_put_z(o, "provider", c->provider ? c->provider->id : NULL);
+	json_put_str(o, "profile", c->profile ? c->profile->name : asked_or_null(c->asked, true));
+	json_put_str(o, "provider",
+		     c->provider ? str_from(c->provider->id) : asked_or_null(c->asked, false));
 	json_put_str(o, "model", c->model);
 	json_put_z(o, "billing_source", c->profile ? billing_source_name(c->source) : NULL);
 	json_put_z(o, "verdict", c->use ? "use" : "skip");

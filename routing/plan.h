@@ -28,8 +28,9 @@ struct plan_input {
 	bool available_known;
 };
 struct candidate {
-	const struct profile
-		*profile; /* NULL: the route names one that is not there; never with `use` */
+	/* NULL: nobody answers to the target; never with `use`. `asked` is then what the route said. */
+	const struct profile *profile;
+	const struct route_target *asked;
 	const struct provider *provider;
 	struct str model;		 /* upstream's id */
 	const struct model_info *info;	 /* NULL: not in the catalogue */

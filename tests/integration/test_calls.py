@@ -319,6 +319,13 @@ class Fallback(harness.Case):
                            headers={"x-tollgate-billing": "cash"})
         self.assertStatus(bad, 400)
 
+    def test_explain_names_a_target_that_nobody_answers_to(self):
+        self.route("odd", "odd", [{"profile": "one", "model": "two-model"}, {"profile": "two", "model": "two-model"}])
+        wait_until(lambda: self.org.admin("POST", "/routes/explain", {"model": "odd"})[0] == 200, 5, "the route")
+        plan = self.org.admin("POST", "/routes/explain", {"model": "odd"})[1]["data"]
+        self.assertEqual([(t["profile"], t["verdict"], t["reason"]) for t in plan["targets"]],
+                         [("one", "skip", "not_served"), ("two", "use", None)])
+
     def test_explain_says_what_a_call_then_does(self):
         status, envelope = self.org.admin("POST", "/routes/explain", {"model": "assistant"})
         self.assertEqual(status, 200, envelope)

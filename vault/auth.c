@@ -204,6 +204,7 @@ static enum rc entry_judge(struct vault_worker *v, struct http_request *r,
 	if (e->expires_us > 0 && clock_wall_us() >= e->expires_us)
 		return count(v, AUTH_EXPIRED, refuse_key(err, "this API key has expired"));
 	be_key(r, e);
+	used_note(v->used, e->org, e->key_id);
 	return count(v, AUTH_OK, RC_OK);
 }
 

@@ -1,5 +1,5 @@
-/* vault/commands.c - orgs and keys from a terminal (through the admin API), and the state of the master
- * keys (on the database). */
+/* vault/commands.c - orgs, keys and the audit log from a terminal (through the admin API), and on the
+ * database the state of the master keys and the proof of the audit log. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -10,6 +10,7 @@
 #include "vault/vault_priv.h"
 
 #define COMMAND_BODY_MAX (64u * 1024)
+#define CURSOR_LETTERS	 "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 static int usage_error(struct cli *cli, const char *words)
 {
@@ -158,6 +159,29 @@ static int key_create(struct cli *cli, int argc, char **argv, const char *org)
 	return cli_api_print(cli, "POST", org_path(cli, org, "/api-keys"), buf_str(&body));
 }
 
+static int key_rotate(struct cli *cli, int argc, char **argv, const char *org)
+{
+	AUTO(buf) struct buf body = BUF_INIT(COMMAND_BODY_MAX);
+	const char *overlap = cli_flag(&argc, argv, "--overlap-seconds");
+	bool number;
+	struct json_out o;
+
+	if (cli_leftover_flags(cli, argc, argv))
+		return CLI_USAGE;
+	if (argc != 3 || !path_part_ok(argv[2]))
+		return usage_error(cli, "key rotate needs --org ORG and the ID of a key");
+	json_out_begin(&o, &body);
+	json_obj(&o, NULL);
+	number = put_number(&o, "overlap_seconds", overlap);
+	json_obj_end(&o);
+	if (!number || json_out_end(&o) != RC_OK)
+		return usage_error(cli, "--overlap-seconds is a whole number");
+	return cli_api_print(
+		cli, "POST",
+		arena_printf(cli->mem, "/admin/v1/orgs/%s/api-keys/%s/rotate", org, argv[2]),
+		buf_str(&body));
+}
+
 static int key_run(struct cli *cli, int argc, char **argv)
 {
 	const char *verb = argc > 1 ? argv[1] : "";
@@ -168,6 +192,8 @@ static int key_run(struct cli *cli, int argc, char **argv)
 		return usage_error(cli, "--org is an org's id or slug");
 	if (strcmp(verb, "create") == 0)
 		return key_create(cli, argc, argv, org);
+	if (strcmp(verb, "rotate") == 0)
+		return key_rotate(cli, argc, argv, org);
 	if (cli_leftover_flags(cli, argc, argv))
 		return CLI_USAGE;
 	if (strcmp(verb, "list") == 0 && argc == 2)
@@ -181,7 +207,8 @@ static int key_run(struct cli *cli, int argc, char **argv)
 	return usage_error(cli,
 			   "usage: tollgate key create --org ORG --name NAME [--role ROLE] "
 			   "[--scopes S,S] [--models M,M] [--rpm N] [--tpm N] [--expires-at T] "
-			   "| list --org ORG | show | revoke --org ORG ID");
+			   "| list --org ORG | show | revoke --org ORG ID "
+			   "| rotate --org ORG ID [--overlap-seconds N]");
 }
 
 /* ---- vault --------------------------------------------------------------------------------------- */
@@ -295,6 +322,145 @@ static int vault_run(struct cli *cli, int argc, char **argv)
 	return usage_error(cli, "usage: tollgate vault status");
 }
 
+/* ---- audit --------------------------------------------------------------------------------------- */
+
+static int audit_print_list(struct cli *cli, int argc, char **argv, const char *org)
+{
+	const char *action = cli_flag(&argc, argv, "--action");
+	const char *cursor = cli_flag(&argc, argv, "--cursor");
+	struct str path;
+
+	if (cli_leftover_flags(cli, argc, argv))
+		return CLI_USAGE;
+	if (argc != 2 || !org)
+		return usage_error(cli, "audit list needs --org ORG");
+	if (action && !audit_action_ok(str_from(action)))
+		return usage_error(cli, "--action is the beginning of an action's name: profile.");
+	if (cursor && (!*cursor || strlen(cursor) != strspn(cursor, CURSOR_LETTERS)))
+		return usage_error(cli, "--cursor is what the page before named");
+	path = arena_printf(cli->mem, "/admin/v1/orgs/%s/audit?limit=200%s%s%s%s", org,
+			    action ? "&action=" : "", action ? action : "",
+			    cursor ? "&cursor=" : "", cursor ? cursor : "");
+	return cli_api_print(cli, "GET", path, STR(""));
+}
+
+struct verify { /* of vault_audit_verify, while it is printed */
+	struct buf json, human;
+	int64_t rows, orgs, bad;
+	bool answered;
+	enum rc rc;
+};
+
+static void verify_bad(struct verify *v, struct json_out *o, const struct pg_rows *rows, size_t i)
+{
+	/* An org whose own row is gone has no slug. */
+	const struct str org = pg_str(rows, i, pg_is_null(rows, i, 3) ? 4 : 3);
+
+	json_obj(o, NULL);
+	json_put_str(o, "org", pg_str(rows, i, 3));
+	json_put_str(o, "org_id", pg_str(rows, i, 4));
+	json_put_int(o, "seq", pg_int(rows, i, 5));
+	json_put_str(o, "what", pg_str(rows, i, 6));
+	json_obj_end(o);
+	if (v->rc == RC_OK)
+		v->rc = buf_printf(&v->human, "BAD %.*s: seq %lld: %.*s\n", STR_FMT(org),
+				   (long long)pg_int(rows, i, 5), STR_FMT(pg_str(rows, i, 6)));
+}
+
+static void verify_on_rows(void *arg, const struct pg_result *res)
+{
+	const struct pg_rows *rows;
+	struct verify *v = arg;
+	struct json_out o;
+
+	if (res->rc != RC_OK)
+		return; /* cli_pg() tells */
+	rows = res->rows[res->statements - 1];
+	if (pg_row_count(rows) == 0)
+		return;
+	v->answered = true;
+	v->orgs = pg_int(rows, 0, 0);
+	v->rows = pg_int(rows, 0, 1);
+	v->bad = pg_int(rows, 0, 2);
+	json_out_begin(&o, &v->json);
+	json_obj(&o, NULL);
+	json_put_int(&o, "rows", v->rows);
+	json_put_int(&o, "orgs", v->orgs);
+	json_put_int(&o, "bad_orgs", v->bad);
+	json_arr(&o, "bad");
+	for (size_t i = 0; v->bad > 0 && i < pg_row_count(rows); i++)
+		verify_bad(v, &o, rows, i);
+	json_arr_end(&o);
+	json_put_bool(&o, "ok", v->bad == 0);
+	json_obj_end(&o);
+	if (v->rc == RC_OK)
+		v->rc = json_out_end(&o);
+}
+
+static int verify_print(struct cli *cli, struct verify *v)
+{
+	struct err err = {0};
+	int status;
+
+	if (v->rc == RC_OK && v->answered)
+		v->rc = buf_printf(&v->human, "audit verify: %s (%lld rows, %lld orgs)\n",
+				   v->bad == 0 ? "ok" : "failed", (long long)v->rows,
+				   (long long)v->orgs);
+	if (v->rc != RC_OK || !v->answered) {
+		(void)err_set(&err, RC_CORRUPT, "no_answer", "the audit log gave no answer");
+		return cli_error(cli, CLI_FAILED, &err);
+	}
+	status = cli_data(cli, buf_str(&v->json), v->human.ptr);
+	return status == CLI_OK && v->bad > 0 ? CLI_FAILED : status;
+}
+
+static int audit_verify(struct cli *cli, int argc, char **argv, const char *org)
+{
+	struct verify v = {.json = BUF_INIT(COMMAND_BODY_MAX), .human = BUF_INIT(COMMAND_BODY_MAX)};
+	struct pg_batch *b;
+	struct err err = {0};
+	enum rc rc;
+	int status;
+
+	if (cli_leftover_flags(cli, argc, argv))
+		return CLI_USAGE;
+	if (argc != 2)
+		return usage_error(cli, "audit verify takes --org ORG, or nothing for all orgs");
+	b = pg_batch_new();
+	if (org)
+		pg_batch_org_ref(b, str_from(org));
+	pg_batch_add(b, org ? &sql_vault_audit_verify : &sql_vault_audit_verify_all);
+	rc = cli_pg(cli, b, verify_on_rows, &v, &err);
+	if (rc == RC_OK)
+		status = verify_print(cli, &v);
+	else
+		status = cli_error(cli,
+				   rc == RC_UNAVAILABLE || rc == RC_NETWORK ? CLI_UNREACHED
+				   : rc == RC_INVALID			    ? CLI_USAGE
+									    : CLI_FAILED,
+				   &err);
+	buf_clear(&v.json);
+	buf_clear(&v.human);
+	return status;
+}
+
+static int audit_run(struct cli *cli, int argc, char **argv)
+{
+	const char *verb = argc > 1 ? argv[1] : "";
+	const char *org = cli_flag(&argc, argv, "--org");
+
+	if (org && !path_part_ok(org))
+		return usage_error(cli, "--org is an org's id or slug");
+	if (strcmp(verb, "verify") == 0)
+		return audit_verify(cli, argc, argv, org);
+	if (strcmp(verb, "list") == 0)
+		return audit_print_list(cli, argc, argv, org);
+	if (cli_leftover_flags(cli, argc, argv))
+		return CLI_USAGE;
+	return usage_error(cli, "usage: tollgate audit verify [--org ORG] "
+				"| list --org ORG [--action BEGINNING] [--cursor CURSOR]");
+}
+
 const struct command vault_commands[] = {
 	{"org",
 	 "create --slug SLUG [--name NAME] [--tier TIER] | list | show ORG | change ORG [--name N] "
@@ -302,7 +468,11 @@ const struct command vault_commands[] = {
 	 "tenants, through the admin API", org_run},
 	{"key",
 	 "create --org ORG --name NAME [--role R] [--scopes S,S] [--models M,M] [--rpm N] [--tpm N] "
-	 "[--expires-at T] | list --org ORG | show | revoke --org ORG ID",
+	 "[--expires-at T] | list --org ORG | show | revoke --org ORG ID "
+	 "| rotate --org ORG ID [--overlap-seconds N]",
 	 "API keys of an org, through the admin API", key_run},
 	{"vault", "status", "master keys, and how many data keys each wraps", vault_run},
+	{"audit", "verify [--org ORG] | list --org ORG [--action BEGINNING] [--cursor CURSOR]",
+	 "prove the audit log's hash chains on the database; read it through the admin API",
+	 audit_run},
 	{NULL, NULL, NULL, NULL}};

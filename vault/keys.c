@@ -16,6 +16,7 @@
 #define KEY_MODEL_MAX  256
 #define KEY_LIMIT_MAX  1000000000000
 #define KEY_DRAWS_MAX  3 /* of a public id that is taken */
+#define KEY_OVERLAP_S  604800
 #define KEY_SPEC_BYTES (256u * 1024)
 
 bool vault_model_allowed(const struct principal *p, struct str model)
@@ -243,6 +244,9 @@ struct key_new { /* in the request's arena; the key's text is wiped with it */
 	struct uuid id;
 	struct apikey key;
 	struct str spec;
+	bool rotates; /* in place of `was`, which works for overlap_s more; `spec` is that one's */
+	struct uuid was;
+	int64_t overlap_s;
 	int draws;
 };
 
@@ -307,16 +311,37 @@ static void key_submit(struct http_request *r, struct key_new *n)
 	apikey_hash(secret_str(&pepper->bytes), text, hash);
 	b = pg_batch_new();
 	pg_batch_org_ref(b, r->params[0]);
-	pg_batch_add(b, &sql_vault_key_create);
+	pg_batch_add(b, n->rotates ? &sql_vault_key_rotate : &sql_vault_key_create);
+	if (n->rotates)
+		pg_param_uuid(b, n->was);
 	pg_param_uuid(b, n->id);
 	pg_param_z(b, n->key.public_id);
 	pg_param_bytes(b, str_of(hash, sizeof hash));
 	pg_param_int(b, pepper->ver);
 	pg_param_str(b, str_slice(text, text.len - 4, text.len));
-	pg_param_str(b, n->spec);
+	if (n->rotates)
+		pg_param_int(b, n->overlap_s);
+	else
+		pg_param_str(b, n->spec);
 	pg_param_str(b, vault_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run_cb(r, b, key_on_made, n);
+}
+
+static struct key_new *key_new(struct http_request *r)
+{
+	struct key_new *n = ARENA_NEW(r->mem, struct key_new);
+
+	arena_on_clear(r->mem, key_new_wipe, n);
+	n->id = uuid_v7();
+	return n;
+}
+
+static enum rc key_draw(struct key_new *n, struct err *err)
+{
+	if (apikey_make(&n->key) == RC_OK)
+		return RC_OK;
+	return err_set(err, RC_UNAVAILABLE, "vault_unavailable", "no key can be made now");
 }
 
 void keys_create(struct http_request *r)
@@ -329,16 +354,14 @@ void keys_create(struct http_request *r)
 
 	if (!body)
 		return;
-	n = ARENA_NEW(r->mem, struct key_new);
-	arena_on_clear(r->mem, key_new_wipe, n);
+	n = key_new(r);
 	rc = read_spec(vault_principal(r), body, true, &spec, &err);
-	if (rc == RC_OK && apikey_make(&n->key) != RC_OK)
-		rc = err_set(&err, RC_UNAVAILABLE, "vault_unavailable", "no key can be made now");
+	if (rc == RC_OK)
+		rc = key_draw(n, &err);
 	if (rc != RC_OK) {
 		http_reply_err(r, rc, &err);
 		return;
 	}
-	n->id = uuid_v7();
 	n->spec = arena_str(r->mem, buf_str(&spec));
 	key_submit(r, n);
 }
@@ -430,4 +453,27 @@ void keys_revoke(struct http_request *r)
 	pg_param_str(b, vault_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run(r, b, 200);
+}
+
+/* The grant is copied in SQL, under the lock of the key's row: what it may do now is what the new one may. */
+void keys_rotate(struct http_request *r)
+{
+	struct json *body = admin_body(r, "overlap_seconds");
+	struct err err = {0};
+	struct key_new *n;
+	struct uuid was;
+	enum rc rc;
+
+	if (!body || !key_id(r, &was))
+		return;
+	n = key_new(r);
+	n->rotates = true;
+	n->was = was;
+	rc = admin_int(body, "overlap_seconds", false, 0, KEY_OVERLAP_S, &n->overlap_s, &err);
+	if (rc == RC_OK)
+		rc = key_draw(n, &err);
+	if (rc == RC_OK)
+		key_submit(r, n);
+	else
+		http_reply_err(r, rc, &err);
 }

@@ -24,12 +24,19 @@ static const struct setting vault_settings[] = {
 	 .type = SETTING_STRING,
 	 .secret = true,
 	 .help = "the operator's token for the admin API"},
+	{.name = "vault_last_used_flush_ms",
+	 .type = SETTING_INT,
+	 .def = "60000",
+	 .min = 100,
+	 .max = 3600000,
+	 .help = "how often a worker writes down when API keys were last used"},
 	SETTING_LAST};
 
 #define ROLES_READ                                                                                 \
 	(ROLE_OPERATOR | ROLE_OWNER | ROLE_ADMIN | ROLE_DEVELOPER | ROLE_FINANCE | ROLE_AUDITOR)
 #define ROLES_KEYS_READ	 (ROLE_OPERATOR | ROLE_OWNER | ROLE_ADMIN | ROLE_DEVELOPER | ROLE_AUDITOR)
 #define ROLES_KEYS_WRITE (ROLE_OPERATOR | ROLE_OWNER | ROLE_ADMIN | ROLE_DEVELOPER)
+#define ROLES_AUDIT	 (ROLE_OPERATOR | ROLE_OWNER | ROLE_ADMIN | ROLE_AUDITOR)
 #define ORG		 "/admin/v1/orgs/{org}"
 
 static const struct endpoint vault_endpoints[] = {
@@ -52,6 +59,10 @@ static const struct endpoint vault_endpoints[] = {
 	 "Change an API key's name, models, limits, expiry"},
 	{"DELETE", ORG "/api-keys/{id}", SURFACE_ADMIN, ROLES_KEYS_WRITE, 0, false, keys_revoke,
 	 "Revoke an API key"},
+	{"POST", ORG "/api-keys/{id}/rotate", SURFACE_ADMIN, ROLES_KEYS_WRITE, 0, true, keys_rotate,
+	 "A new secret for an API key, shown this once; the old one works for overlap_seconds more"},
+	{"GET", ORG "/audit", SURFACE_ADMIN, ROLES_AUDIT, 0, false, audit_list,
+	 "Who did what in an org, newest first"},
 	{.method = NULL}};
 
 static enum rc vault_start_token(struct vault *v, const struct config *c, struct err *err)
@@ -95,6 +106,7 @@ static enum rc vault_start_all(struct vault *v, struct service *s, struct err *e
 	TRY(vault_start_token(v, s->config, err));
 	vault_start_wipe(s->config);
 	v->stale_ms = config_int(s->config, "stale_seconds") * 1000;
+	v->used_flush_ms = config_int(s->config, "vault_last_used_flush_ms");
 	limits_start();
 	v->auth_shelf = auth_shelf_new();
 	v->dek_shelf = dek_shelf_new(VAULT_DEKS_MAX);
@@ -152,6 +164,7 @@ static enum rc vault_worker_start(struct worker *w, struct err *err)
 	deks = (VAULT_DEKS_ALL - VAULT_DEKS_MAX) / ((size_t)w->service->workers_count + 1);
 	v->deks = dek_cache_new(deks < VAULT_DEKS_MAX ? deks : VAULT_DEKS_MAX);
 	v->auth = auth_cache_new();
+	v->used = used_new(v);
 	if (w->control)
 		v->boot = boot_new(v);
 	return RC_OK;
@@ -165,6 +178,7 @@ static void vault_worker_stop(struct worker *w)
 		return;
 	boot_free(v->boot);
 	auth_cache_free(v);
+	used_free(v->used);
 	dek_cache_free(v);
 	free(v);
 	w->state[MODULE_VAULT] = NULL;
@@ -244,4 +258,5 @@ const struct module vault_module = {
 	.stop = vault_stop,
 	.on_change = vault_on_change,
 	.ready = vault_ready,
+	.busy = used_busy,
 };

@@ -41,17 +41,21 @@ struct vault { /* one per process; immutable after start but for the atomics */
 	/* What any worker has read, for the others while Postgres is away; auth.c's and dek.c's. */
 	struct shelf *auth_shelf, *dek_shelf;
 	struct counter auth[AUTH_RESULTS_COUNT];
+	int64_t used_flush_ms;
+	_Atomic int used_unsaved; /* workers that know of a use Postgres does not */
 	struct counter auth_lookups, dek_hits, dek_misses, seals, opens, open_failures;
 };
 
 struct auth_cache;
 struct dek_cache;
 struct boot;
+struct used;
 struct vault_worker {
 	struct worker *worker;
 	struct vault *vault;
 	struct auth_cache *auth;
 	struct dek_cache *deks;
+	struct used *used;
 	uint64_t changes;  /* seen: the number of the last, the same in all workers */
 	struct boot *boot; /* the control thread's alone */
 };
@@ -72,6 +76,14 @@ struct shelf *auth_shelf_new(void);
 struct auth_cache *auth_cache_new(void);
 void auth_cache_free(struct vault_worker *v);
 void auth_on_change(struct vault_worker *v, const struct change *c);
+
+/* used.c: when keys were last used. */
+struct used *used_new(struct vault_worker *v);
+void used_free(struct used *u); /* what is not saved by then is lost */
+void used_note(struct used *u, struct org_id org, struct uuid key_id);
+void used_flush(struct used *u);
+/* The control thread's, while draining: asks every worker to save; is there something left? */
+bool used_busy(struct service *s);
 
 /* dek.c: data keys, sealing, opening. */
 struct shelf *dek_shelf_new(size_t keys_max);
@@ -99,6 +111,11 @@ void keys_list(struct http_request *r);
 void keys_show(struct http_request *r);
 void keys_change(struct http_request *r);
 void keys_revoke(struct http_request *r);
+void keys_rotate(struct http_request *r);
+
+/* audit.c */
+bool audit_action_ok(struct str s); /* may an action's name begin so? Never empty. */
+void audit_list(struct http_request *r);
 
 /* commands.c */
 extern const struct command vault_commands[];

@@ -44,7 +44,7 @@ SELECT key_create($1::uuid, $2::text, $3::bytea, $4::bigint, $5::text, $6::jsonb
 -- out: jsonb, text (members of meta)
 WITH page AS (
 	SELECT k.id, key_json(k.id, k.public_id, k.name, k.role, k.scopes, k.models, k.rpm, k.tpm, k.expires_at,
-		k.last4, k.created_at, k.revoked_at) AS j
+		k.last4, k.created_at, k.revoked_at, k.replaced_by, k.last_used_at) AS j
 	FROM api_key k
 	WHERE k.org_id = tg_org() AND key_seen($1::jsonb, k.created_by, k.id)
 		AND (tg_cursor_uuid($3::text) IS NULL OR k.id < tg_cursor_uuid($3::text))
@@ -59,7 +59,7 @@ FROM numbered;
 -- in:  $1 actor jsonb, $2 key id uuid
 -- out: jsonb; no row: no such key, or not this actor's to see
 SELECT key_json(k.id, k.public_id, k.name, k.role, k.scopes, k.models, k.rpm, k.tpm, k.expires_at, k.last4,
-	k.created_at, k.revoked_at)
+	k.created_at, k.revoked_at, k.replaced_by, k.last_used_at)
 FROM api_key k WHERE k.org_id = tg_org() AND k.id = $2::uuid AND key_seen($1::jsonb, k.created_by, k.id);
 
 -- name: vault_key_change
@@ -71,6 +71,18 @@ SELECT key_change($1::uuid, $2::jsonb, $3::jsonb, $4::text);
 -- in:  $1 key id uuid, $2 actor jsonb, $3 request id
 -- out: jsonb
 SELECT key_revoke($1::uuid, $2::jsonb, $3::text);
+
+-- name: vault_key_rotate
+-- in:  $1 key id uuid, $2 id of the new one uuid, $3 its public id, $4 its hash bytea, $5 pepper version bigint,
+--      $6 its last four, $7 overlap in seconds bigint (0: none), $8 actor jsonb, $9 request id
+-- out: jsonb
+SELECT key_rotate($1::uuid, $2::uuid, $3::text, $4::bytea, $5::bigint, $6::text, $7::bigint, $8::jsonb, $9::text);
+
+-- name: vault_key_used
+-- When keys were last used, of any org.
+-- in:  $1 org ids uuid[], $2 key ids uuid[], $3 times bigint[] (microseconds since 1970)
+-- out: bigint (rows)
+SELECT key_used($1::uuid[], $2::uuid[], $3::bigint[]);
 
 -- name: vault_dek_get
 -- Data keys of the org of this transaction, newest first.
@@ -104,3 +116,34 @@ SELECT secret_put($1::uuid, $2::text, $3::bigint, $4::bytea, $5::text, $6::text)
 -- name: vault_status
 -- out: kek_id text, kek_ver int, deks bigint, since text
 SELECT kek_id, kek_ver, deks, since FROM vault_status();
+
+-- name: vault_audit_list
+-- Newest first.
+-- in:  $1 limit bigint, $2 cursor ('' from the newest), $3 what the action begins with ('' for all)
+-- out: jsonb, text (members of meta)
+WITH page AS (
+	SELECT a.seq, jsonb_build_object('seq', a.seq, 'at', tg_rfc3339(a.at), 'actor', a.actor, 'action', a.action,
+		'object', a.object, 'result', a.result, 'request_id', a.request_id) AS j
+	FROM audit a
+	WHERE a.org_id = tg_org() AND starts_with(a.action, $3::text)
+		AND (tg_cursor_seq($2::text) IS NULL OR a.seq < tg_cursor_seq($2::text))
+	ORDER BY a.seq DESC LIMIT $1::bigint + 1
+), numbered AS (SELECT page.*, row_number() OVER (ORDER BY seq DESC) AS n FROM page)
+SELECT COALESCE(jsonb_agg(j ORDER BY n) FILTER (WHERE n <= $1::bigint), '[]'),
+	'"next_cursor":' || CASE WHEN count(*) > $1::bigint
+		THEN '"' || (max(seq) FILTER (WHERE n = $1::bigint)) || '"' ELSE 'null' END
+FROM numbered;
+
+-- name: vault_audit_verify
+-- The org of this transaction.
+-- out: orgs bigint, rows bigint, bad orgs bigint, and of a bad one slug text, org_id text, seq bigint, what text
+SELECT count(*) OVER (), v.row_count, count(v.bad_seq) OVER (), v.slug, v.org_id::text, v.bad_seq, v.what
+FROM audit_verify() v;
+
+-- name: vault_audit_verify_all
+-- The sums, with each of the first 200 bad orgs, or once without one.
+-- out: as vault_audit_verify
+WITH v AS MATERIALIZED (SELECT org_id, slug, row_count, bad_seq, what FROM audit_verify_all())
+SELECT s.orgs, s.row_count, s.bad, b.slug, b.org_id::text, b.bad_seq, b.what
+FROM (SELECT count(*) AS orgs, COALESCE(sum(row_count), 0)::bigint AS row_count, count(bad_seq) AS bad FROM v) s
+LEFT JOIN LATERAL (SELECT * FROM v WHERE v.bad_seq IS NOT NULL ORDER BY v.slug, v.org_id LIMIT 200) b ON true;

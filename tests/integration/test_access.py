@@ -12,6 +12,7 @@ WRITE = {"operator", "owner", "admin"}
 CONFIG = READ - {"finance"}
 KEYS = WRITE | {"developer"}
 MONEY = READ - {"developer"}
+AUDIT = WRITE | {"auditor"}
 OPERATOR = {"operator"}
 ANYONE = None
 ORG = "/admin/v1/orgs/{org}"
@@ -22,6 +23,8 @@ CONTROL = (
     ("GET", ORG, READ), ("PATCH", ORG, WRITE), ("DELETE", ORG, OPERATOR),
     ("POST", ORG + "/api-keys", KEYS), ("GET", ORG + "/api-keys", CONFIG), ("GET", ORG + "/api-keys/{id}", CONFIG),
     ("PATCH", ORG + "/api-keys/{id}", KEYS), ("DELETE", ORG + "/api-keys/{id}", KEYS),
+    ("POST", ORG + "/api-keys/{id}/rotate", KEYS),
+    ("GET", ORG + "/audit", AUDIT),
     ("GET", ORG + "/profiles", CONFIG), ("POST", ORG + "/profiles", WRITE), ("GET", ORG + "/profiles/{profile}", CONFIG),
     ("PATCH", ORG + "/profiles/{profile}", WRITE), ("DELETE", ORG + "/profiles/{profile}", WRITE),
     ("PUT", ORG + "/profiles/{profile}/default", WRITE), ("POST", ORG + "/profiles/{profile}/rotate", WRITE),

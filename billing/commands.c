@@ -11,14 +11,6 @@
 
 #define COMMAND_BODY_MAX (64u << 10)
 
-static int usage_error(struct cli *cli, const char *words)
-{
-	struct err err = {0};
-
-	(void)err_set(&err, RC_INVALID, "usage", "%s", words);
-	return cli_error(cli, CLI_USAGE, &err);
-}
-
 /* What may stand in a path as it is: an id or a slug. */
 static bool org_ok(const char *s)
 {
@@ -41,10 +33,11 @@ static int credit_grant(struct cli *cli, int argc, char **argv, bool top_up)
 	if (cli_leftover_flags(cli, argc, argv))
 		return CLI_USAGE;
 	if (!org_ok(org) || !amount || !reason || argc != 2 || (top_up && (category || expires_at)))
-		return usage_error(cli, top_up ? "credit top-up needs --org ORG --amount CREDITS "
-						 "--reason WORDS, and takes nothing else"
-					       : "credit grant needs --org ORG --amount CREDITS "
-						 "--reason WORDS");
+		return cli_usage_error(cli,
+				       top_up ? "credit top-up needs --org ORG --amount CREDITS "
+						"--reason WORDS, and takes nothing else"
+					      : "credit grant needs --org ORG --amount CREDITS "
+						"--reason WORDS");
 	json_out_begin(&o, &body);
 	json_obj(&o, NULL);
 	json_put_z(&o, "amount", amount);
@@ -55,7 +48,7 @@ static int credit_grant(struct cli *cli, int argc, char **argv, bool top_up)
 		json_put_z(&o, "expires_at", expires_at);
 	json_obj_end(&o);
 	if (json_out_end(&o) != RC_OK)
-		return usage_error(cli, "the values are too long");
+		return cli_usage_error(cli, "the values are too long");
 	return cli_api_print(cli, "POST",
 			     arena_printf(cli->mem, "/admin/v1/orgs/%s/credits/%s", org,
 					  top_up ? "top-up" : "grants"),
@@ -74,7 +67,7 @@ static int org_get(struct cli *cli, int argc, char **argv, const char *rest)
 	else if (argc != 2)
 		org = NULL;
 	if (!org_ok(org))
-		return usage_error(cli, "this needs --org ORG");
+		return cli_usage_error(cli, "this needs --org ORG");
 	return cli_api_print(cli, "GET", arena_printf(cli->mem, "/admin/v1/orgs/%s/%s", org, rest),
 			     STR(""));
 }
@@ -91,10 +84,11 @@ static int credit_run(struct cli *cli, int argc, char **argv)
 		return org_get(cli, argc, argv, "credits/grants?limit=200");
 	if (strcmp(verb, "entries") == 0)
 		return org_get(cli, argc, argv, "ledger/entries?limit=200");
-	return usage_error(cli, "usage: tollgate credit grant --org ORG --amount CREDITS --reason "
-				"WORDS [--category paid|promo|included] [--expires-at TIME] | "
-				"top-up --org ORG --amount CREDITS --reason WORDS | "
-				"show | grants | entries --org ORG");
+	return cli_usage_error(cli,
+			       "usage: tollgate credit grant --org ORG --amount CREDITS --reason "
+			       "WORDS [--category paid|promo|included] [--expires-at TIME] | "
+			       "top-up --org ORG --amount CREDITS --reason WORDS | "
+			       "show | grants | entries --org ORG");
 }
 
 /* --- usage --------------------------------------------------------------------------------------- */
@@ -119,8 +113,8 @@ static int usage_sums_get(struct cli *cli, int argc, char **argv)
 		if (value &&
 		    (!plain_ok(value) || buf_printf(&query, "%c%s=%s", query.len ? '&' : '?',
 						    names[i], value) != RC_OK))
-			return usage_error(cli, "--from and --to are RFC 3339 times in UTC, "
-						"--group-by is a list like day,model");
+			return cli_usage_error(cli, "--from and --to are RFC 3339 times in UTC, "
+						    "--group-by is a list like day,model");
 	}
 	return org_get(cli, argc, argv,
 		       arena_printf(cli->mem, "usage%.*s", STR_FMT(buf_str(&query))).ptr);
@@ -141,9 +135,10 @@ static int usage_run(struct cli *cli, int argc, char **argv)
 			return org_get(cli, argc, argv,
 				       arena_printf(cli->mem, "usage/calls/%s", id).ptr);
 	}
-	return usage_error(cli, "usage: tollgate usage sums --org ORG [--from TIME] [--to TIME] "
-				"[--group-by day,model,...] | calls --org ORG | "
-				"call --org ORG --id REQUEST_ID");
+	return cli_usage_error(cli,
+			       "usage: tollgate usage sums --org ORG [--from TIME] [--to TIME] "
+			       "[--group-by day,model,...] | calls --org ORG | "
+			       "call --org ORG --id REQUEST_ID");
 }
 
 /* --- price --------------------------------------------------------------------------------------- */
@@ -177,13 +172,13 @@ static int price_run(struct cli *cli, int argc, char **argv)
 	if (argc == 4 && (put ? file != NULL : strcmp(verb, "show") == 0 && !file) &&
 	    plain_ok(argv[2]) && !strchr(argv[2], '/') && plain_ok(argv[3])) {
 		if (put && file_read(file, &body) != RC_OK)
-			return usage_error(cli,
-					   "the file cannot be read, or is larger than 64 KiB");
+			return cli_usage_error(cli,
+					       "the file cannot be read, or is larger than 64 KiB");
 		path = arena_printf(cli->mem, "/admin/v1/prices/%s/%s", argv[2], argv[3]);
 		return cli_api_print(cli, put ? "PUT" : "GET", path, buf_str(&body));
 	}
-	return usage_error(cli, "usage: tollgate price list | show PROVIDER MODEL | "
-				"put PROVIDER MODEL --file FILE");
+	return cli_usage_error(cli, "usage: tollgate price list | show PROVIDER MODEL | "
+				    "put PROVIDER MODEL --file FILE");
 }
 
 /* --- ledger -------------------------------------------------------------------------------------- */
@@ -264,18 +259,14 @@ static int ledger_verify(struct cli *cli, int argc, char **argv)
 	if (cli_leftover_flags(cli, argc, argv))
 		return CLI_USAGE;
 	if (argc != 2)
-		return usage_error(cli, "ledger verify takes no arguments");
+		return cli_usage_error(cli, "ledger verify takes no arguments");
 	b = pg_batch_new();
 	pg_batch_add(b, &sql_billing_ledger_audit);
 	rc = cli_pg(cli, b, verify_on_rows, &v, &err);
 	if (rc == RC_OK)
 		status = verify_print(cli, &v);
 	else
-		status = cli_error(cli,
-				   rc == RC_UNAVAILABLE || rc == RC_NETWORK ? CLI_UNREACHED
-				   : rc == RC_INVALID			    ? CLI_USAGE
-									    : CLI_FAILED,
-				   &err);
+		status = cli_error(cli, cli_status(rc, 0), &err);
 	buf_clear(&v.human);
 	buf_clear(&v.json);
 	return status;
@@ -294,7 +285,7 @@ static int ledger_run(struct cli *cli, int argc, char **argv)
 			"this version does not have ledger %s", verb);
 		return cli_error(cli, CLI_USAGE, &err);
 	}
-	return usage_error(cli, "usage: tollgate ledger verify");
+	return cli_usage_error(cli, "usage: tollgate ledger verify");
 }
 
 const struct command billing_commands[] = {

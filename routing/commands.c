@@ -42,14 +42,6 @@ static void put_list(struct json_out *o, const char *key, const char *comma_list
 	json_arr_end(o);
 }
 
-static int usage(struct cli *cli, const char *words)
-{
-	struct err e = {0};
-
-	err_set(&e, RC_INVALID, "usage", "%s", words);
-	return cli_error(cli, CLI_USAGE, &e);
-}
-
 static int api_send(struct cli *cli, const char *method, struct str path, struct json_out *o,
 		    struct buf *body)
 {
@@ -95,7 +87,7 @@ static int profile_create(struct cli *cli, const char *org, int argc, char **arg
 	if (cli_leftover_flags(cli, argc, argv))
 		return CLI_USAGE;
 	if (!name || !provider)
-		return usage(
+		return cli_usage_error(
 			cli,
 			"profile create needs --name and --provider; the secret comes from --secret-file FILE, - or a prompt");
 	json_out_begin(&o, &body);
@@ -109,7 +101,7 @@ static int profile_create(struct cli *cli, const char *org, int argc, char **arg
 	if (models)
 		put_list(&o, "models", models);
 	if (priority && str_to_i64(str_from(priority), &n) != RC_OK)
-		return usage(cli, "--priority is no number");
+		return cli_usage_error(cli, "--priority is no number");
 	if (priority)
 		json_put_int(&o, "priority", n);
 	if (is_default)
@@ -130,7 +122,7 @@ static int profile_rotate(struct cli *cli, const char *org, int argc, char **arg
 	int status;
 
 	if (cli_leftover_flags(cli, argc, argv) || argc != 2)
-		return usage(cli, "profile rotate --org O PROFILE [--secret-file FILE]");
+		return cli_usage_error(cli, "profile rotate --org O PROFILE [--secret-file FILE]");
 	json_out_begin(&o, &body);
 	json_obj(&o, NULL);
 	if (!put_secret(cli, &o, secret_file, &status))
@@ -182,8 +174,8 @@ static int profile(struct cli *cli, const char *org, int argc, char **argv)
 				     STR(""));
 	if (strcmp(verb, "test") == 0 && argc == 2)
 		return profile_test(cli, org, argv[1]);
-	return usage(cli,
-		     "profile create | list | show | test | rotate | revoke  --org O [PROFILE]");
+	return cli_usage_error(
+		cli, "profile create | list | show | test | rotate | revoke  --org O [PROFILE]");
 }
 
 static bool read_file(const char *file, struct buf *out)
@@ -216,12 +208,13 @@ static int route(struct cli *cli, const char *org, int argc, char **argv)
 		return cli_api_print(cli, "DELETE", org_path(cli, org, "routes", argv[1]), STR(""));
 	if (strcmp(verb, "put") == 0 && argc == 2) {
 		if (!read_file(file ? file : "-", &body))
-			return usage(cli,
-				     "route put: the file cannot be read, or is larger than 1 MiB");
+			return cli_usage_error(
+				cli, "route put: the file cannot be read, or is larger than 1 MiB");
 		return cli_api_print(cli, "PUT", org_path(cli, org, "routes", argv[1]),
 				     buf_str(&body));
 	}
-	return usage(cli, "route put NAME --file FILE | list | show NAME | delete NAME  --org O");
+	return cli_usage_error(
+		cli, "route put NAME --file FILE | list | show NAME | delete NAME  --org O");
 }
 
 static int model_put(struct cli *cli, int argc, char **argv)
@@ -237,7 +230,7 @@ static int model_put(struct cli *cli, int argc, char **argv)
 		return CLI_USAGE;
 	if (argc != 3 || !caps || (window && str_to_i64(str_from(window), &window_n) != RC_OK) ||
 	    (output && str_to_i64(str_from(output), &output_n) != RC_OK))
-		return usage(
+		return cli_usage_error(
 			cli,
 			"model put PROVIDER MODEL --capabilities text,tools [--context-window N] [--max-output N]");
 	json_out_begin(&o, &body);
@@ -271,8 +264,8 @@ static int model(struct cli *cli, int argc, char **argv)
 						  STR_FMT(encoded(cli, argv[1])),
 						  STR_FMT(encoded(cli, argv[2]))),
 				     STR(""));
-	return usage(cli,
-		     "model list | show PROVIDER MODEL | put PROVIDER MODEL --capabilities ...");
+	return cli_usage_error(
+		cli, "model list | show PROVIDER MODEL | put PROVIDER MODEL --capabilities ...");
 }
 
 static int explain(struct cli *cli, const char *org, int argc, char **argv)
@@ -287,7 +280,7 @@ static int explain(struct cli *cli, const char *org, int argc, char **argv)
 	if (cli_leftover_flags(cli, argc, argv))
 		return CLI_USAGE;
 	if (!model_id || argc != 1)
-		return usage(
+		return cli_usage_error(
 			cli,
 			"explain --org O --model M [--agent A] [--intent I] [--needs vision,tools]");
 	json_out_begin(&o, &body);
@@ -309,11 +302,11 @@ int routing_command(struct cli *cli, int argc, char **argv)
 	const char *org = cli_flag(&argc, argv, "--org");
 
 	if (strcmp(noun, "model") != 0 && !org)
-		return usage(cli, "--org is missing: an org's id or slug");
+		return cli_usage_error(cli, "--org is missing: an org's id or slug");
 	if (strcmp(noun, "explain") == 0)
 		return explain(cli, org, argc, argv);
 	if (argc < 2)
-		return usage(cli, "what to do is missing: see --help");
+		return cli_usage_error(cli, "what to do is missing: see --help");
 	argc--; /* from here on argv[0] is the verb */
 	argv++;
 	if (strcmp(noun, "profile") == 0)

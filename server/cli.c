@@ -175,6 +175,14 @@ int cli_error(struct cli *cli, int status, const struct err *err)
 	return status;
 }
 
+int cli_usage_error(struct cli *cli, const char *words)
+{
+	struct err err = {0};
+
+	err_set(&err, RC_INVALID, "usage", "%s", words);
+	return cli_error(cli, CLI_USAGE, &err);
+}
+
 int cli_usage(struct cli *cli, const struct command *cmd)
 {
 	struct err err;

@@ -35,6 +35,8 @@ MUST_CHECK enum rc cli_config(struct cli *cli, struct err *err);
 int cli_data(struct cli *cli, struct str data_json, const char *human);
 int cli_error(struct cli *cli, int status, const struct err *err);
 int cli_usage(struct cli *cli, const struct command *cmd);
+/* Say what is wrong with the arguments; returns CLI_USAGE. */
+int cli_usage_error(struct cli *cli, const char *words);
 /* Read a secret from FILE ("-" is stdin; NULL prompts hidden on a terminal). Trailing newline cut. */
 MUST_CHECK enum rc cli_secret(const char *file, struct buf *out, struct err *err);
 
@@ -45,7 +47,7 @@ MUST_CHECK enum rc cli_secret(const char *file, struct buf *out, struct err *err
  * carries an Idempotency-Key of its own. With TLS the certificate must be valid for the address. */
 MUST_CHECK enum rc cli_api(struct cli *cli, const char *method, struct str path, struct str body,
 			   struct json **data, int *status, struct err *err);
-/* The exit status for a failed cli_api(): its result and HTTP status. */
+/* The exit status for a failed cli_api(): its result and HTTP status; for anything else that failed, 0 as `status`. */
 int cli_status(enum rc rc, int status);
 /* cli_api() and print: the whole of most admin commands. */
 int cli_api_print(struct cli *cli, const char *method, struct str path, struct str body);

@@ -397,11 +397,6 @@ static enum rc run_verb(struct migrate *m, enum verb verb, int64_t count, bool *
 	}
 }
 
-static int exit_status(enum rc rc)
-{
-	return rc == RC_UNAVAILABLE ? CLI_UNREACHED : rc == RC_INVALID ? CLI_USAGE : CLI_FAILED;
-}
-
 int migrate_command(struct cli *cli, int argc, char **argv)
 {
 	struct migrate m = {.cli = cli,
@@ -426,7 +421,7 @@ int migrate_command(struct cli *cli, int argc, char **argv)
 	if (rc == RC_OK)
 		ret = cli_data(cli, buf_str(&m.data), m.human.ptr);
 	else
-		ret = cli_error(cli, exit_status(rc), &err);
+		ret = cli_error(cli, cli_status(rc, 0), &err);
 	if (rc == RC_OK && !sound)
 		ret = CLI_FAILED;
 	PQclear(m.list);

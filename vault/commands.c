@@ -12,14 +12,6 @@
 #define COMMAND_BODY_MAX (64u * 1024)
 #define CURSOR_LETTERS	 "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
-static int usage_error(struct cli *cli, const char *words)
-{
-	struct err err = {0};
-
-	(void)err_set(&err, RC_INVALID, "usage", "%s", words);
-	return cli_error(cli, CLI_USAGE, &err);
-}
-
 /* What may stand in a path as it is: an id or a slug. */
 static bool path_part_ok(const char *s)
 {
@@ -45,7 +37,7 @@ static int org_create(struct cli *cli, int argc, char **argv)
 	if (cli_leftover_flags(cli, argc, argv))
 		return CLI_USAGE;
 	if (!slug || argc != 2)
-		return usage_error(cli, "org create needs --slug SLUG");
+		return cli_usage_error(cli, "org create needs --slug SLUG");
 	json_out_begin(&o, &body);
 	json_obj(&o, NULL);
 	json_put_z(&o, "slug", slug);
@@ -54,7 +46,7 @@ static int org_create(struct cli *cli, int argc, char **argv)
 		json_put_z(&o, "tier", tier);
 	json_obj_end(&o);
 	if (json_out_end(&o) != RC_OK)
-		return usage_error(cli, "the values are too long");
+		return cli_usage_error(cli, "the values are too long");
 	return cli_api_print(cli, "POST", STR("/admin/v1/orgs"), buf_str(&body));
 }
 
@@ -74,7 +66,8 @@ static int org_change(struct cli *cli, int argc, char **argv)
 	if (cli_leftover_flags(cli, argc, argv))
 		return CLI_USAGE;
 	if (argc != 3 || !path_part_ok(argv[2]) || json_out_end(&o) != RC_OK)
-		return usage_error(cli, "org change needs ORG and one of --name, --tier, --status");
+		return cli_usage_error(cli,
+				       "org change needs ORG and one of --name, --tier, --status");
 	return cli_api_print(cli, "PATCH", org_path(cli, argv[2], ""), buf_str(&body));
 }
 
@@ -92,10 +85,10 @@ static int org_run(struct cli *cli, int argc, char **argv)
 		return cli_api_print(cli, "GET", STR("/admin/v1/orgs?limit=200"), STR(""));
 	if (strcmp(verb, "show") == 0 && argc == 3 && path_part_ok(argv[2]))
 		return cli_api_print(cli, "GET", org_path(cli, argv[2], ""), STR(""));
-	return usage_error(cli,
-			   "usage: tollgate org create --slug SLUG [--name NAME] [--tier TIER] "
-			   "| list | show ORG | change ORG [--name NAME] [--tier TIER] "
-			   "[--status active|suspended]");
+	return cli_usage_error(cli,
+			       "usage: tollgate org create --slug SLUG [--name NAME] [--tier TIER] "
+			       "| list | show ORG | change ORG [--name NAME] [--tier TIER] "
+			       "[--status active|suspended]");
 }
 
 /* ---- key ----------------------------------------------------------------------------------------- */
@@ -140,7 +133,7 @@ static int key_create(struct cli *cli, int argc, char **argv, const char *org)
 	if (cli_leftover_flags(cli, argc, argv))
 		return CLI_USAGE;
 	if (!name || argc != 2)
-		return usage_error(cli, "key create needs --org ORG --name NAME");
+		return cli_usage_error(cli, "key create needs --org ORG --name NAME");
 	json_out_begin(&o, &body);
 	json_obj(&o, NULL);
 	json_put_z(&o, "name", name);
@@ -155,7 +148,7 @@ static int key_create(struct cli *cli, int argc, char **argv, const char *org)
 		json_put_z(&o, "expires_at", expires);
 	json_obj_end(&o);
 	if (!numbers || json_out_end(&o) != RC_OK)
-		return usage_error(cli, "--rpm and --tpm are whole numbers");
+		return cli_usage_error(cli, "--rpm and --tpm are whole numbers");
 	return cli_api_print(cli, "POST", org_path(cli, org, "/api-keys"), buf_str(&body));
 }
 
@@ -169,13 +162,13 @@ static int key_rotate(struct cli *cli, int argc, char **argv, const char *org)
 	if (cli_leftover_flags(cli, argc, argv))
 		return CLI_USAGE;
 	if (argc != 3 || !path_part_ok(argv[2]))
-		return usage_error(cli, "key rotate needs --org ORG and the ID of a key");
+		return cli_usage_error(cli, "key rotate needs --org ORG and the ID of a key");
 	json_out_begin(&o, &body);
 	json_obj(&o, NULL);
 	number = put_number(&o, "overlap_seconds", overlap);
 	json_obj_end(&o);
 	if (!number || json_out_end(&o) != RC_OK)
-		return usage_error(cli, "--overlap-seconds is a whole number");
+		return cli_usage_error(cli, "--overlap-seconds is a whole number");
 	return cli_api_print(
 		cli, "POST",
 		arena_printf(cli->mem, "/admin/v1/orgs/%s/api-keys/%s/rotate", org, argv[2]),
@@ -189,7 +182,7 @@ static int key_run(struct cli *cli, int argc, char **argv)
 	struct str path;
 
 	if (argc > 1 && !path_part_ok(org))
-		return usage_error(cli, "--org is an org's id or slug");
+		return cli_usage_error(cli, "--org is an org's id or slug");
 	if (strcmp(verb, "create") == 0)
 		return key_create(cli, argc, argv, org);
 	if (strcmp(verb, "rotate") == 0)
@@ -204,11 +197,11 @@ static int key_run(struct cli *cli, int argc, char **argv)
 		path = arena_printf(cli->mem, "/admin/v1/orgs/%s/api-keys/%s", org, argv[2]);
 		return cli_api_print(cli, *verb == 's' ? "GET" : "DELETE", path, STR(""));
 	}
-	return usage_error(cli,
-			   "usage: tollgate key create --org ORG --name NAME [--role ROLE] "
-			   "[--scopes S,S] [--models M,M] [--rpm N] [--tpm N] [--expires-at T] "
-			   "| list --org ORG | show | revoke --org ORG ID "
-			   "| rotate --org ORG ID [--overlap-seconds N]");
+	return cli_usage_error(cli,
+			       "usage: tollgate key create --org ORG --name NAME [--role ROLE] "
+			       "[--scopes S,S] [--models M,M] [--rpm N] [--tpm N] [--expires-at T] "
+			       "| list --org ORG | show | revoke --org ORG ID "
+			       "| rotate --org ORG ID [--overlap-seconds N]");
 }
 
 /* ---- vault --------------------------------------------------------------------------------------- */
@@ -271,14 +264,16 @@ static int status_print(struct cli *cli, const struct keyring *ring)
 	struct status s = {.ring = ring, .human = &human};
 	struct pg_batch *b = pg_batch_new();
 	struct err err = {0};
+	enum rc rc;
 	int status;
 
 	json_out_begin(&s.json, &json);
 	json_obj(&s.json, NULL);
 	json_arr(&s.json, "master_keys");
 	pg_batch_add(b, &sql_vault_status);
-	if (cli_pg(cli, b, status_on_rows, &s, &err) != RC_OK)
-		return cli_error(cli, CLI_UNREACHED, &err);
+	rc = cli_pg(cli, b, status_on_rows, &s, &err);
+	if (rc != RC_OK)
+		return cli_error(cli, cli_status(rc, 0), &err);
 	json_arr_end(&s.json);
 	json_put_bool(&s.json, "ok", !s.missing);
 	json_obj_end(&s.json);
@@ -319,7 +314,7 @@ static int vault_run(struct cli *cli, int argc, char **argv)
 			       "one in TOLLGATE_MASTER_KEYS_OLD: both open what they wrapped");
 		return cli_error(cli, CLI_USAGE, &err);
 	}
-	return usage_error(cli, "usage: tollgate vault status");
+	return cli_usage_error(cli, "usage: tollgate vault status");
 }
 
 /* ---- audit --------------------------------------------------------------------------------------- */
@@ -333,11 +328,12 @@ static int audit_print_list(struct cli *cli, int argc, char **argv, const char *
 	if (cli_leftover_flags(cli, argc, argv))
 		return CLI_USAGE;
 	if (argc != 2 || !org)
-		return usage_error(cli, "audit list needs --org ORG");
+		return cli_usage_error(cli, "audit list needs --org ORG");
 	if (action && !audit_action_ok(str_from(action)))
-		return usage_error(cli, "--action is the beginning of an action's name: profile.");
+		return cli_usage_error(cli,
+				       "--action is the beginning of an action's name: profile.");
 	if (cursor && (!*cursor || strlen(cursor) != strspn(cursor, CURSOR_LETTERS)))
-		return usage_error(cli, "--cursor is what the page before named");
+		return cli_usage_error(cli, "--cursor is what the page before named");
 	path = arena_printf(cli->mem, "/admin/v1/orgs/%s/audit?limit=200%s%s%s%s", org,
 			    action ? "&action=" : "", action ? action : "",
 			    cursor ? "&cursor=" : "", cursor ? cursor : "");
@@ -425,7 +421,8 @@ static int audit_verify(struct cli *cli, int argc, char **argv, const char *org)
 	if (cli_leftover_flags(cli, argc, argv))
 		return CLI_USAGE;
 	if (argc != 2)
-		return usage_error(cli, "audit verify takes --org ORG, or nothing for all orgs");
+		return cli_usage_error(cli,
+				       "audit verify takes --org ORG, or nothing for all orgs");
 	b = pg_batch_new();
 	if (org)
 		pg_batch_org_ref(b, str_from(org));
@@ -434,11 +431,7 @@ static int audit_verify(struct cli *cli, int argc, char **argv, const char *org)
 	if (rc == RC_OK)
 		status = verify_print(cli, &v);
 	else
-		status = cli_error(cli,
-				   rc == RC_UNAVAILABLE || rc == RC_NETWORK ? CLI_UNREACHED
-				   : rc == RC_INVALID			    ? CLI_USAGE
-									    : CLI_FAILED,
-				   &err);
+		status = cli_error(cli, cli_status(rc, 0), &err);
 	buf_clear(&v.json);
 	buf_clear(&v.human);
 	return status;
@@ -450,15 +443,15 @@ static int audit_run(struct cli *cli, int argc, char **argv)
 	const char *org = cli_flag(&argc, argv, "--org");
 
 	if (org && !path_part_ok(org))
-		return usage_error(cli, "--org is an org's id or slug");
+		return cli_usage_error(cli, "--org is an org's id or slug");
 	if (strcmp(verb, "verify") == 0)
 		return audit_verify(cli, argc, argv, org);
 	if (strcmp(verb, "list") == 0)
 		return audit_print_list(cli, argc, argv, org);
 	if (cli_leftover_flags(cli, argc, argv))
 		return CLI_USAGE;
-	return usage_error(cli, "usage: tollgate audit verify [--org ORG] "
-				"| list --org ORG [--action BEGINNING] [--cursor CURSOR]");
+	return cli_usage_error(cli, "usage: tollgate audit verify [--org ORG] "
+				    "| list --org ORG [--action BEGINNING] [--cursor CURSOR]");
 }
 
 const struct command vault_commands[] = {

@@ -17,13 +17,6 @@
 #define USAGE_RANGE_US_MAX  (INT64_C(400) * 86400 * 1000000)
 #define USAGE_RANGE_US_DEF  (INT64_C(30) * 86400 * 1000000)
 
-struct str billing_actor(const struct http_request *r)
-{
-	/* Whatever billing writes is the operator's to write: its endpoints take no other role. */
-	return r->roles & BILLING_ROLE_OPERATOR ? STR("{\"type\":\"operator\"}")
-						: STR("{\"type\":\"unknown\"}");
-}
-
 enum rc billing_bad_field(struct err *err, const char *field, const char *words)
 {
 	err_set(err, RC_INVALID, "invalid_field", "%s %s", field, words);
@@ -180,7 +173,7 @@ static void grant_book(struct http_request *r, const char *operation, struct str
 	else
 		pg_param_null(b);
 	pg_param_str(b, g->reason);
-	pg_param_str(b, billing_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run(r, b, 201);
 }

@@ -19,7 +19,6 @@ void prices_list(struct http_request *r);
 void prices_show(struct http_request *r);
 void prices_put(struct http_request *r);
 
-struct str billing_actor(const struct http_request *r); /* jsonb of who calls, for the audit log */
 enum rc billing_bad_field(struct err *err, const char *field, const char *words);
 /* Add a cursor that is a number (or NULL) as the next parameter. On failure answers and frees `b`. */
 bool billing_page_int(struct http_request *r, struct str cursor, struct pg_batch *b);

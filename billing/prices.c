@@ -236,7 +236,7 @@ void prices_put(struct http_request *r)
 	else
 		pg_param_null(b);
 	pg_param_str(b, buf_str(&lines));
-	pg_param_str(b, billing_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run(r, b, 200);
 }

@@ -4,6 +4,7 @@
  * the batch it is given carries its org, and SQL has the last word. Once a batch runs, the answer
  * comes from its callback; the request outlives it, because the front waits for every answer. */
 #include "server/admin.h"
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include "server/base/hash.h"
@@ -366,6 +367,12 @@ void admin_list(struct http_request *r, const struct sql_query *q, bool of_org)
 	pg_param_int(b, page.limit);
 	pg_param_str(b, page.cursor.ptr ? page.cursor : STR(""));
 	admin_run(r, b, 200);
+}
+
+struct str admin_actor(struct http_request *r)
+{
+	assert(http_hooks.actor);
+	return http_hooks.actor(r);
 }
 
 bool admin_refuse(struct http_request *r, const char *code, const char *field, const char *words,

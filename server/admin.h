@@ -53,6 +53,8 @@ MUST_CHECK enum rc admin_meta(struct arena *mem, struct str from_sql, struct buf
 /* A list that is one statement over ($1 limit, $2 cursor text): checks the query parameters, runs it, in the
  * transaction of the org that the path's first parameter names if `of_org`, and answers. */
 void admin_list(struct http_request *r, const struct sql_query *q, bool of_org);
+/* Who calls, as jsonb: what a writing SQL function hands to audit_append(). Lives as long as the request. */
+struct str admin_actor(struct http_request *r);
 /* Answer 400 with these words. Returns false, so that a reader of fields can end with it. */
 bool admin_refuse(struct http_request *r, const char *code, const char *field, const char *words,
 		  const char *hint);

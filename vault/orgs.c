@@ -35,6 +35,19 @@ static const char *role_name(uint32_t roles)
 					: "auditor";
 }
 
+/* The caller's address without its port and brackets; "unix" on a unix socket. */
+static struct str peer_ip(const struct http_request *r)
+{
+	struct str ip = str_from(r->peer);
+
+	while (ip.len > 0 && ip.ptr[ip.len - 1] >= '0' && ip.ptr[ip.len - 1] <= '9')
+		ip.len--;
+	if (ip.len == 0 || ip.ptr[ip.len - 1] != ':')
+		return str_from(r->peer);
+	ip.len--;
+	return ip.len > 2 && ip.ptr[0] == '[' ? str_of(ip.ptr + 1, ip.len - 2) : ip;
+}
+
 struct str vault_actor(struct http_request *r)
 {
 	const struct principal *p = vault_principal(r);
@@ -51,6 +64,7 @@ struct str vault_actor(struct http_request *r)
 		json_put_str(&o, "name", p->name);
 		json_put_z(&o, "role", role_name(p->roles));
 	}
+	json_put_str(&o, "ip", peer_ip(r));
 	json_obj_end(&o);
 	if (json_out_end(&o) != RC_OK) /* a name has 200 characters at most */
 		abort();

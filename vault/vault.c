@@ -130,6 +130,7 @@ static enum rc vault_start(struct service *s, struct err *err)
 	s->state[MODULE_VAULT] = v;
 	http_hooks.authenticate = auth_authenticate;
 	http_hooks.authorise = auth_authorise;
+	http_hooks.actor = vault_actor;
 	return RC_OK;
 }
 
@@ -142,6 +143,7 @@ static void vault_stop(struct service *s)
 	s->state[MODULE_VAULT] = NULL;
 	http_hooks.authenticate = NULL;
 	http_hooks.authorise = NULL;
+	http_hooks.actor = NULL;
 	pepper_free(atomic_load(&v->pepper));
 	shelf_free(v->auth_shelf);
 	shelf_free(v->dek_shelf);

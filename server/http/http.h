@@ -73,6 +73,8 @@ struct http_hooks {
 	void (*authenticate)(struct http_request *r, http_auth_done *done, void *arg);
 	/* May this caller use this endpoint with this path (own org)? After roles matched. Synchronous. */
 	enum rc (*authorise)(struct http_request *r, struct err *err);
+	/* jsonb of who calls, for the audit log; in the request's arena. Authenticated requests alone. */
+	struct str (*actor)(struct http_request *r);
 	/* How does an error read on this path? Writes the body (JSON) in the caller's dialect, and returns the
 	 * HTTP status for (rc, err->code). NULL for admin paths: the floor's envelope. */
 	int (*render_error)(struct http_request *r, enum rc rc, const struct err *err,

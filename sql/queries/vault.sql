@@ -122,8 +122,7 @@ SELECT kek_id, kek_ver, deks, since FROM vault_status();
 -- in:  $1 limit bigint, $2 cursor ('' from the newest), $3 what the action begins with ('' for all)
 -- out: jsonb, text (members of meta)
 WITH page AS (
-	SELECT a.seq, jsonb_build_object('seq', a.seq, 'at', tg_rfc3339(a.at), 'actor', a.actor, 'action', a.action,
-		'object', a.object, 'result', a.result, 'request_id', a.request_id) AS j
+	SELECT a.seq, audit_json(a) AS j
 	FROM audit a
 	WHERE a.org_id = tg_org() AND starts_with(a.action, $3::text)
 		AND (tg_cursor_seq($2::text) IS NULL OR a.seq < tg_cursor_seq($2::text))

@@ -33,7 +33,7 @@ class Written(harness.Case):
         made, _ = self.ask("POST", "/api-keys", {"name": "Ann", "role": "admin", "scopes": ["admin"]}, 201)
         token = made["key"]
         ann = {"type": "api_key", "id": made["id"], "name": "Ann", "role": "admin"}
-        expected = []
+        expected, changed = [], []
 
         def write(method, path, body, action, object_, status=200, result="ok", by=ann):
             before = self.rows()[0]["seq"]
@@ -42,7 +42,9 @@ class Written(harness.Case):
             self.assertEqual(row["seq"], before + 1, (method, path))
             self.assertRegex(row.pop("at"), r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")
             expected.append({"seq": before + 1, "actor": by, "action": action, "object": object_ or data["id"],
-                             "result": result, "request_id": request_id})
+                             "result": result, "request_id": request_id, "ip": "127.0.0.1", "changes": row["changes"],
+                             "provider": "openai_compatible" if action.startswith("profile.") else None})
+            changed.append({c["object"].partition("/")[0] for c in row["changes"]})
             self.assertEqual(row, expected[-1])
             return data
 
@@ -68,6 +70,9 @@ class Written(harness.Case):
         grant = write("POST", "/credits/grants", {"amount": "1.00", "category": "paid", "priority": 50, "expires_at": None,
                                                   "reason": "test"}, "credits.grant", None, 201, by=OPERATOR)["id"]
         self.assertTrue(grant)
+        # What each of them changed: a test of a profile nothing, a rotation the secret and not the profile.
+        self.assertEqual(changed, [{"api_key"}, {"api_key"}, {"api_key"}, {"profile", "secret"}, {"profile"}, {"profile"},
+                                   {"secret"}, set(), {"route"}, {"route"}, {"profile", "secret"}, set()])
         refuse("POST", "/api-keys", {"name": "k", "role": "owner"}, 403)
         refuse("POST", "/api-keys", {"name": "k", "surprise": 1}, 400)
         refuse("POST", "/profiles", {**profile, "secret": [SECRETS[0]]}, 400)
@@ -82,10 +87,35 @@ class Written(harness.Case):
 
     def test_what_is_the_platforms_stands_in_the_platforms_log(self):
         self.tg.setup_model("logged")
-        got = [(row["actor"], row["action"], row["object"]) for row in self.rows(org="platform")[:2]]
-        self.assertEqual(got, [(OPERATOR, "price.put", "sell:openai_compatible/logged"),
-                               (OPERATOR, "model.put", "openai_compatible/logged")])
+        got = [(row["actor"], row["action"], row["object"], row["provider"]) for row in self.rows(org="platform")[:2]]
+        self.assertEqual(got, [(OPERATOR, "price.put", "sell:openai_compatible/logged", "openai_compatible"),
+                               (OPERATOR, "model.put", "openai_compatible/logged", "openai_compatible")])
         self.assertNotIn("model.put", [row["action"] for row in self.rows()])
+
+    def test_an_entry_takes_up_what_the_one_before_left(self):
+        """Each object's hash before a change is the one after the last: unless somebody went past the service."""
+        self.tg.setup_org("hashed", credits=None, platform=False)
+        self.tg.setup_profile("hashed", "team")
+        for priority in (5, 6, 6, 5):
+            self.ask("PATCH", "/profiles/team", {"priority": priority}, org="hashed")
+        self.ask("POST", "/profiles/team/rotate", {"secret": "fake-audit-secret-3"}, org="hashed")
+        self.tg.sql("UPDATE tollgate.profile SET models = '{x}' WHERE name = 'team'")
+        self.ask("PATCH", "/profiles/team", {"priority": 7}, org="hashed")
+        self.ask("DELETE", "/profiles/team", org="hashed")
+        links = {}
+        for row in reversed(self.rows("?action=profile.", "hashed")):
+            for change in row["changes"]:
+                links.setdefault(change["object"].partition("/")[0], []).append((change["before"], change["after"]))
+        profile, secret = links["profile"], links["secret"]
+        self.assertIsNone(profile[0][0])
+        self.assertEqual(len(profile), 6)  # the third PATCH changed nothing
+        self.assertEqual([a[1] == b[0] for a, b in zip(profile, profile[1:])], [True, True, True, False, True])
+        self.assertEqual((profile[1], profile[0][1] != profile[1][1], profile[3][1]), (profile[1], True, profile[1][1]))
+        self.assertEqual([a[1] == b[0] for a, b in zip(secret, secret[1:])], [True, True])
+        self.assertEqual((secret[0][0], secret[-1][1], len(secret)), (None, None, 3))
+        for pair in profile + secret:
+            for value in pair:
+                self.assertRegex(value or "0" * 64, "^[0-9a-f]{64}$")
 
     def test_pages_newest_first(self):
         self.tg.setup_org("paged", credits=None, platform=False)
@@ -200,11 +230,11 @@ class Written(harness.Case):
         self.assertEqual(self.tg.cli("audit", "verify", env={"TOLLGATE_DATABASE_URL": away}).returncode, 3)
 
 
-REHASHED = """UPDATE audit a SET action = 'x.y', hash = sha256(prev_hash || convert_to(jsonb_build_array(org_id, seq,
-    tg_rfc3339(at), actor, 'x.y'::text, object, result, request_id)::text, 'UTF8')) WHERE org_id = {org} AND seq = 3"""
+REHASHED = """UPDATE audit SET action = 'x.y' WHERE org_id = {org} AND seq = 3;
+    UPDATE audit a SET hash = audit_hash(a) WHERE org_id = {org} AND seq = 3"""
 SWAPPED = """UPDATE audit SET seq = 100 WHERE org_id = {org} AND seq = 2; UPDATE audit SET seq = 2 WHERE org_id = {org} AND seq = 3;
     UPDATE audit SET seq = 3 WHERE org_id = {org} AND seq = 100"""
-ROW = "INSERT INTO audit SELECT org_id, {seq}, at, actor, action, object, result, request_id, hash, hash FROM audit " \
+ROW = "INSERT INTO audit SELECT org_id, {seq}, at, actor, action, object, result, request_id, hash, hash, ip FROM audit " \
       "WHERE org_id = {{org}} AND seq = 5"
 
 # What is done to the log of an org with five rows, the first place that is not right, and a word of what is said of it.
@@ -215,6 +245,10 @@ TAMPERED = {
     "object": ("UPDATE audit SET object = object || ' ' WHERE org_id = {org} AND seq = 1", 1, "not what was written"),
     "at": ("UPDATE audit SET at = at + interval '1 microsecond' WHERE org_id = {org} AND seq = 4", 4, "not what was written"),
     "request-id": ("UPDATE audit SET request_id = 'req_x' WHERE org_id = {org} AND seq = 4", 4, "not what was written"),
+    "ip": ("UPDATE audit SET ip = '127.0.0.2' WHERE org_id = {org} AND seq = 3", 3, "not what was written"),
+    "provider": ("UPDATE audit SET provider = 'openai' WHERE org_id = {org} AND seq = 3", 3, "not what was written"),
+    "changes": ("UPDATE audit SET changes = NULL WHERE org_id = {org} AND seq = 3", 3, "not what was written"),
+    "cut-to-the-old-form": ("UPDATE audit SET changes = NULL, ip = NULL WHERE org_id = {org} AND seq = 3", 3, "not what was written"),
     "two": ("UPDATE audit SET result = 'no' WHERE org_id = {org} AND seq IN (2, 4)", 2, "not what was written"),
     "rehashed": (REHASHED, 4, "does not follow"),
     "deleted": ("DELETE FROM audit WHERE org_id = {org} AND seq = 3", 3, "missing"),

@@ -57,6 +57,8 @@ void cooldown_start(struct routing_worker *rw, struct org_id org, const struct p
 		    struct str model, enum error_class class, int64_t retry_after_s);
 void cooldown_end(struct routing_worker *rw, struct org_id org, const struct profile *p,
 		  struct str model);
+/* A picture of `org`, asked for at `asked_us` (monotonic), was read: what had been written by then is its to tell. */
+void cooldown_seen(struct routing_worker *rw, struct org_id org, int64_t asked_us);
 /* All cooldowns in force for the two pictures, in `mem`. */
 void cooldown_collect(struct routing_worker *rw, const struct snapshot_set *set, struct arena *mem,
 		      const struct cooldown **ret, size_t *ret_count);

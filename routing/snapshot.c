@@ -45,6 +45,7 @@ struct cell {
 	bool changed_meanwhile; /* ... while it is being read */
 	uint64_t ticket;	/* of what it holds */
 	uint64_t ticket_loading;
+	int64_t asked_us; /* when `loading` began */
 	int64_t shelf_ms; /* when to ask the shelf again */
 	uint64_t changes; /* the catalogue's cell alone: how many this worker has seen */
 	struct pg_call *loading;
@@ -576,6 +577,7 @@ static void cell_on_rows(void *arg, const struct pg_result *res)
 			snapshot_unref(c->snapshot);
 			c->snapshot = fresh;
 			c->ticket = c->ticket_loading;
+			cooldown_seen(c->rw, c->org, c->asked_us);
 			cell_share(c, pg_str(res->rows[0], 0, 0));
 		} else {
 			err_set(&err, rc, "internal_error",
@@ -613,6 +615,7 @@ static void cell_load(struct cell *c)
 	c->refs++;
 	c->changed_meanwhile = false;
 	c->ticket_loading = shelf_ticket(cell_shelf(c));
+	c->asked_us = clock_mono_us();
 	c->loading = pg_submit(c->rw->worker->pg, b, cell_on_rows, c);
 }
 

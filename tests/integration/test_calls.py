@@ -284,6 +284,16 @@ class Fallback(harness.Case):
         self.assertEqual(self.ask("assistant").headers["x-tollgate-profile"], "one")
         wait_until(lambda: not self.tg.sql("SELECT 1 FROM tollgate.cooldown"), 10, "the forgotten cooldown")
 
+    def test_a_rotated_key_ends_the_cooldown_where_it_was_seen_too(self):
+        """The worker that saw the failure keeps a note of its own; a quota's would stand for five hours."""
+        self.fail("one", status=429, code="insufficient_quota", type="insufficient_quota")
+        for _ in range(20):  # every worker has seen it
+            self.assertEqual(self.ask("assistant").headers["x-tollgate-profile"], "two")
+        wait_until(lambda: self.tg.sql("SELECT 1 FROM tollgate.cooldown WHERE class = 'quota'"), 10, "the stored cooldown")
+        self.fake.clear()
+        self.assertEqual(self.org.admin("POST", "/profiles/one/rotate", {"secret": "fake-one-key"})[0], 200)
+        wait_until(lambda: all(self.ask("assistant").headers["x-tollgate-profile"] == "one" for _ in range(10)), 3, "the new key to be used")
+
     def test_all_failed_answers_the_last_class(self):
         for name in ("one", "two"):
             self.fake.control(key=f"fake-{name}-key", status=500, times=-1)

@@ -124,6 +124,14 @@ static const struct {
 	{"/gzip", "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok",
 	 false},
 	{"/redirect", "HTTP/1.1 307 Go\r\nLocation: /plain\r\nContent-Length: 0\r\n\r\n", false},
+	{"/redirect301",
+	 "HTTP/1.1 301 Go\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n",
+	 false},
+	{"/redirect302",
+	 "HTTP/1.1 302 Go\r\nLocation: http://10.0.0.1/\r\nContent-Length: 0\r\n\r\n", false},
+	{"/redirect303", "HTTP/1.1 303 Go\r\nLocation: /plain\r\nContent-Length: 0\r\n\r\n", false},
+	{"/redirect308", "HTTP/1.1 308 Go\r\nLocation: file:///x\r\nContent-Length: 0\r\n\r\n",
+	 false},
 	{"/upgrade", "HTTP/1.1 101 Up\r\nUpgrade: x\r\n\r\n", true},
 	{"/garbage", "SSH-2.0-OpenSSH_9.2\r\n\r\n", true},
 	{"/http09", "hello\n", true},
@@ -586,13 +594,20 @@ START_TEST(broken_answers)
 }
 END_TEST
 
-START_TEST(redirect_is_not_followed)
+START_TEST(s51_redirects_are_not_followed)
 {
-	struct run x = get("/redirect");
+	static const char *const paths[] = {"/redirect301", "/redirect302", "/redirect303",
+					    "/redirect", "/redirect308"};
 
-	ck_assert_int_eq(x.heads, 0);
-	ck_assert_int_eq(up.requests, 1);
-	buf_clear(&x.body);
+	for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+		struct run x = get(paths[i]);
+
+		ck_assert_int_eq(x.rc, RC_PROTOCOL);
+		ck_assert_str_eq(x.code, "upstream_redirect");
+		ck_assert_int_eq(x.heads, 0);
+		ck_assert_int_eq(up.requests, (int)i + 1);
+		buf_clear(&x.body);
+	}
 }
 END_TEST
 
@@ -902,7 +917,7 @@ START_TEST(many_streams_at_once)
 }
 END_TEST
 
-START_TEST(proxy_of_the_environment_is_ignored)
+START_TEST(s52_proxy_of_the_environment_is_ignored)
 {
 	struct run x;
 
@@ -1292,7 +1307,8 @@ static struct run name_call(const char *host)
 	return x;
 }
 
-START_TEST(s48_one_denied_address_refuses_the_name)
+/* S49: an alias that leads to private.example ends in the same addresses: only they are judged. */
+START_TEST(s48_s49_s50_one_denied_address_refuses_the_name)
 {
 	ck_assert_int_eq(
 		egress_address_allowed(egress,
@@ -1319,6 +1335,37 @@ START_TEST(s48_one_denied_address_refuses_the_name)
 	pass_ms(10);
 	ck_assert_int_eq(up.connections, 2);
 	ck_assert_int_eq(atomic_load(&lookups), 5);
+}
+END_TEST
+
+/* The first answer may be reached, the next may not: a name whose owner changes his mind (TTL 0). */
+static enum rc lookup_rebinding(const char *host, struct names_result *ret)
+{
+	const bool first = atomic_fetch_add(&lookups, 1) == 0;
+
+	ret->count = 1;
+	ret->addr[0].in.sin_family = AF_INET;
+	inet_pton(AF_INET, first ? "127.0.0.1" : "169.254.169.254", &ret->addr[0].in.sin_addr);
+	return RC_OK;
+}
+
+START_TEST(s47_a_rebound_name_is_judged_again)
+{
+	int64_t now = clock_mono_ms();
+
+	curlm_lookup_set(curlm, lookup_rebinding);
+	ck_assert_str_eq(name_call("rebind.example").code, "tls"); /* it was connected to */
+	ck_assert_int_eq(atomic_load(&lookups), 1);
+	/* Within a minute the first answer stands: what was judged is what is connected to. */
+	ck_assert_str_eq(name_call("rebind.example").code, "tls");
+	ck_assert_int_eq(atomic_load(&lookups), 1);
+	pass_ms(10);
+	ck_assert_int_eq(up.connections, 2);
+	clock_fake_set((now + NAMES_STALE_MS + 1000) * 1000, clock_wall_us());
+	ck_assert_int_eq(name_call("rebind.example").rc, RC_DENIED);
+	ck_assert_int_eq(atomic_load(&lookups), 2);
+	ck_assert_int_eq(up.connections, 2);
+	clock_fake_set(-1, 0);
 }
 END_TEST
 
@@ -1386,7 +1433,7 @@ int main(void)
 	tcase_add_test(t, connections_are_used_again);
 	tcase_add_test(t, excess_bytes_are_no_answer_to_the_next);
 	tcase_add_test(t, broken_answers);
-	tcase_add_test(t, redirect_is_not_followed);
+	tcase_add_test(t, s51_redirects_are_not_followed);
 	tcase_add_test(t, timeouts);
 	tcase_add_test(t, connect_timeout);
 	tcase_add_test(t, refused_connection);
@@ -1397,7 +1444,7 @@ int main(void)
 	tcase_add_test(t, cancel_another_from_a_callback);
 	tcase_add_test(t, free_with_calls_running);
 	tcase_add_test(t, many_streams_at_once);
-	tcase_add_test(t, proxy_of_the_environment_is_ignored);
+	tcase_add_test(t, s52_proxy_of_the_environment_is_ignored);
 	tcase_add_test(t, requests_that_are_not_sent);
 	tcase_add_test(t, unix_socket);
 	tcase_add_test(t, secret_is_gone_once_the_answer_begins);
@@ -1405,7 +1452,8 @@ int main(void)
 	tcase_add_test(t, names_are_cached_and_shared);
 	tcase_add_test(t, names_failures);
 	tcase_add_test(t, names_freed_while_a_thread_waits);
-	tcase_add_test(t, s48_one_denied_address_refuses_the_name);
+	tcase_add_test(t, s47_a_rebound_name_is_judged_again);
+	tcase_add_test(t, s48_s49_s50_one_denied_address_refuses_the_name);
 	tcase_add_test(t, head_rules);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);

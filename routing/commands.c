@@ -217,6 +217,45 @@ static int route(struct cli *cli, const char *org, int argc, char **argv)
 		cli, "route put NAME --file FILE | list | show NAME | delete NAME  --org O");
 }
 
+static int agent_put(struct cli *cli, const char *org, int argc, char **argv)
+{
+	const char *model_id = cli_flag(&argc, argv, "--default-model"),
+		   *description = cli_flag(&argc, argv, "--description"),
+		   *status = cli_flag(&argc, argv, "--status");
+	AUTO(buf) struct buf body = BUF_INIT(65536);
+	struct json_out o;
+
+	if (cli_leftover_flags(cli, argc, argv) || argc != 2)
+		return cli_usage_error(
+			cli,
+			"agent put NAME [--default-model M] [--description D] [--status active|disabled] --org O");
+	json_out_begin(&o, &body);
+	json_obj(&o, NULL);
+	json_put_z(&o, "default_model", model_id);
+	json_put_z(&o, "description", description);
+	if (status)
+		json_put_z(&o, "status", status);
+	json_obj_end(&o);
+	return api_send(cli, "PUT", org_path(cli, org, "agents", argv[1]), &o, &body);
+}
+
+static int agent(struct cli *cli, const char *org, int argc, char **argv)
+{
+	const char *verb = argv[0];
+
+	if (strcmp(verb, "put") == 0)
+		return agent_put(cli, org, argc, argv);
+	if (cli_leftover_flags(cli, argc, argv))
+		return CLI_USAGE;
+	if (strcmp(verb, "list") == 0 && argc == 1)
+		return cli_api_print(cli, "GET", org_path(cli, org, "agents", NULL), STR(""));
+	if (strcmp(verb, "show") == 0 && argc == 2)
+		return cli_api_print(cli, "GET", org_path(cli, org, "agents", argv[1]), STR(""));
+	if (strcmp(verb, "delete") == 0 && argc == 2)
+		return cli_api_print(cli, "DELETE", org_path(cli, org, "agents", argv[1]), STR(""));
+	return cli_usage_error(cli, "agent put NAME | list | show NAME | delete NAME  --org O");
+}
+
 static int model_put(struct cli *cli, int argc, char **argv)
 {
 	const char *caps = cli_flag(&argc, argv, "--capabilities");
@@ -313,5 +352,7 @@ int routing_command(struct cli *cli, int argc, char **argv)
 		return profile(cli, org, argc, argv);
 	if (strcmp(noun, "route") == 0)
 		return route(cli, org, argc, argv);
+	if (strcmp(noun, "agent") == 0)
+		return agent(cli, org, argc, argv);
 	return model(cli, argc, argv);
 }

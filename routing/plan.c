@@ -1,9 +1,9 @@
 /* routing/plan.c - which target, and why (architecture.md, "Which target, and why").
  *
  * Three steps. What was asked is resolved to a chain: an alias's route, else the profiles that serve the model, else
- * (for a call that names no model) the route of its agent, intent or modality. The chain becomes candidates in order.
- * Each candidate is judged: use, or a reason. All candidates stay in the plan, so that explain, the response
- * header and the usage row tell the same story.
+ * (for a call that names no model) its agent's route or default model, or the route of its intent or modality. The
+ * chain becomes candidates in order. Each candidate is judged: use, or a reason. All candidates stay in the plan, so
+ * that explain, the response header and the usage row tell the same story.
  *
  * The rule that must never break: a call does not come to cost the org credits without its consent. So a model that no
  * route names goes to the org's own profiles or to the platform's, never to both, and also a disabled or revoked own
@@ -27,7 +27,8 @@ struct build {
 	const struct plan_input *in;
 	struct arena *mem;
 	struct plan *plan;
-	bool own_before; /* an own (byok, private) candidate stands earlier in the chain */
+	struct str asked; /* the model that was looked for last */
+	bool own_before;  /* an own (byok, private) candidate stands earlier in the chain */
 };
 struct selector {			 /* one target of a chain */
 	const struct provider *provider; /* NULL: any */
@@ -466,14 +467,42 @@ static bool resolve_model(struct build *b, struct str asked)
 	return add_asked(b, b->in->org, asked) || add_asked(b, b->in->platform, asked);
 }
 
-/* A call that names no model of its own: its agent's route, its intent's and modality's, the org's, the platform's. */
+static const struct agent *agent_of(const struct build *b)
+{
+	const struct snapshot *org = b->in->org;
+
+	for (size_t i = 0; i < org->agents_count; i++)
+		if (str_eq(org->agents[i].name, b->in->call->agent))
+			return &org->agents[i];
+	return NULL;
+}
+
+/* The agent's default stands for what the call would have asked: an alias of the org, else a model. */
+static bool resolve_agent_model(struct build *b, struct str model)
+{
+	const struct route *r = route_for(b->in->org, model, b->in->call);
+
+	b->asked = model;
+	if (r)
+		add_route(b, r, "agent");
+	else if (!resolve_model(b, model))
+		return false;
+	b->plan->resolved_by = "agent";
+	return true;
+}
+
+/* A call that names no model of its own: its agent's route, the agent's default model, the route of its intent and
+ * modality, the org's, the platform's. What is named first is it, also where nobody serves it. */
 static bool resolve_default(struct build *b)
 {
 	const struct call *call = b->in->call;
+	const struct agent *agent = agent_of(b);
 	const struct route *r = route_for(b->in->org, STR(""), call);
 
 	if (call->model.len > 0 && !str_is(call->model, "auto") && !str_is(call->model, "default"))
 		return false;
+	if (agent && agent->default_model.len > 0 && !(r && r->agent.len > 0))
+		return resolve_agent_model(b, agent->default_model);
 	if (!r)
 		r = route_for(b->in->platform, STR(""), call);
 	if (!r)
@@ -487,6 +516,7 @@ static bool resolve(struct build *b)
 	struct str asked = b->in->call->model;
 	const struct route *r = asked.len > 0 ? route_for(b->in->org, asked, b->in->call) : NULL;
 
+	b->asked = asked;
 	if (r) {
 		add_route(b, r, "alias");
 		return true;
@@ -529,11 +559,18 @@ enum rc route_plan_build(const struct plan_input *in, struct arena *mem, struct 
 	struct build b = {.in = in, .mem = mem, .plan = &plan};
 
 	assert(in->call && in->org);
+	if (agent_of(&b) && agent_of(&b)->disabled) {
+		(void)err_set(err, RC_DENIED, "agent_disabled", "The agent '%.*s' is disabled.",
+			      STR_FMT(str_slice(in->call->agent, 0, 256)));
+		err_field(err, "x-tollgate-agent");
+		err_hint(err, "An org admin can enable it again.");
+		return RC_DENIED;
+	}
 	plan.candidates = ARENA_ARRAY(mem, struct candidate, PLAN_CANDIDATES_MAX);
 	if (!resolve(&b)) {
 		(void)err_set(err, RC_NOT_FOUND, "model_not_found",
 			      "No profile serves the model '%.*s'.",
-			      STR_FMT(str_slice(in->call->model, 0, 256)));
+			      STR_FMT(str_slice(b.asked, 0, 256)));
 		err_field(err, "model");
 		err_hint(err, "GET /v1/models lists what this key can use.");
 		return RC_NOT_FOUND;

@@ -57,7 +57,7 @@ struct plan {
 		refusal; /* "model_not_found", "no_route", "insufficient_quota", "invalid_request_error", ... */
 	int64_t retry_after_ms; /* > 0: it passes with time */
 };
-/* RC_NOT_FOUND: no profile serves that model (err says which). Allocates in `mem` only. */
+/* RC_NOT_FOUND: no profile serves that model (err says which). RC_DENIED: the call's agent is disabled. Allocates in `mem` only. */
 MUST_CHECK enum rc route_plan_build(const struct plan_input *in, struct arena *mem,
 				    struct plan *ret, struct err *err);
 /* The words for a plan with nothing usable: code is p->refusal, retry_after_s is filled. Returns the rc to answer

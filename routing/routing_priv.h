@@ -90,7 +90,17 @@ struct probe *probe_start(struct worker *w, const struct profile *p, const struc
 			  struct arena *mem, probe_cb *cb, void *arg);
 void probe_cancel(struct probe *p);
 
-/* profiles.c, routes.c, models.c: the control plane of this room. */
+/* agents.c: an agent as a body says it; agent_read() answers where it refuses. */
+#define AGENT_FIELDS "default_model description status"
+struct pg_batch;
+struct agent_fields {
+	struct str default_model, description, status; /* ptr NULL: none */
+};
+bool agent_read(struct http_request *r, const struct json *body, struct agent_fields *ret);
+void agent_add(struct pg_batch *b, struct http_request *r, struct str name,
+	       const struct agent_fields *f);
+
+/* profiles.c, routes.c, agents.c, models.c: the control plane of this room. */
 void handle_profile_create(struct http_request *r);
 void handle_profile_list(struct http_request *r);
 void handle_profile_show(struct http_request *r);
@@ -104,6 +114,10 @@ void handle_route_list(struct http_request *r);
 void handle_route_show(struct http_request *r);
 void handle_route_delete(struct http_request *r);
 void handle_route_explain(struct http_request *r);
+void handle_agent_put(struct http_request *r);
+void handle_agent_list(struct http_request *r);
+void handle_agent_show(struct http_request *r);
+void handle_agent_delete(struct http_request *r);
 void handle_org_models(struct http_request *r);
 void handle_model_list(struct http_request *r);
 void handle_model_show(struct http_request *r);

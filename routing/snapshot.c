@@ -230,6 +230,13 @@ static void read_route(struct snapshot *s, struct route *r, const struct json *v
 	(void)json_int(json_get(policy, "timeout_ms"), &r->timeout_ms);
 }
 
+static void read_agent(struct snapshot *s, struct agent *a, const struct json *v)
+{
+	a->name = copied(s->mem, json_get(v, "name"));
+	a->default_model = copied(s->mem, json_get(v, "default_model"));
+	(void)json_bool(json_get(v, "disabled"), &a->disabled);
+}
+
 static enum error_class error_class_parse(struct str s)
 {
 	for (int c = 0; c < ERROR_CLASS_COUNT; c++)
@@ -277,6 +284,11 @@ static enum rc snapshot_read(const struct egress *egress, struct org_id org, str
 	for (it = json_iter(json_get(doc, "routes")); json_next(&it, NULL, &v);)
 		read_route(s, &routes[s->routes_count++], v);
 	s->routes = routes;
+	struct agent *agents =
+		ARENA_ARRAY(mem, struct agent, json_len(json_get(doc, "agents")) + 1);
+	for (it = json_iter(json_get(doc, "agents")); json_next(&it, NULL, &v);)
+		read_agent(s, &agents[s->agents_count++], v);
+	s->agents = agents;
 	struct cooldown *cooldowns =
 		ARENA_ARRAY(mem, struct cooldown, json_len(json_get(doc, "cooldowns")) + 1);
 	for (it = json_iter(json_get(doc, "cooldowns")); json_next(&it, NULL, &v);)

@@ -41,6 +41,11 @@ struct route {
 	bool allow_platform_fallback;
 	int64_t max_attempts, timeout_ms;
 };
+struct agent { /* whom the org's own software calls for */
+	struct str name;
+	struct str default_model; /* what a call gets that leaves the choice; empty: none */
+	bool disabled;
+};
 struct cooldown { /* (profile, model), or the whole profile when model is empty */
 	struct uuid profile;
 	struct str model;
@@ -67,6 +72,8 @@ struct snapshot {
 	size_t profiles_count;
 	const struct route *routes;
 	size_t routes_count;
+	const struct agent *agents;
+	size_t agents_count;
 	const struct cooldown *cooldowns;
 	size_t cooldowns_count;
 	struct arena *mem; /* its own */

@@ -1,7 +1,7 @@
 -- name: routing_snapshot
 -- An org's whole routing picture. Runs in the org's own transaction.
 -- out: picture jsonb; no row when the org does not exist
-SELECT routing_snapshot();
+SELECT routing_snapshot() || routing_snapshot_agents();
 
 -- name: routing_catalogue
 -- out: provider text, id text, capabilities text (comma list), context_window bigint, max_output bigint
@@ -94,3 +94,25 @@ SELECT h.available FROM org_head h WHERE h.org_id = tg_org();
 -- The id behind a slug, in the org's own transaction.
 -- out: org_id uuid
 SELECT tg_org();
+
+-- name: routing_agents_list
+-- Newest first.
+-- in:  $1 limit bigint, $2 cursor text (the last one's key, or empty)
+WITH keyed AS (
+	SELECT a, (to_char(a.created_at AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISSUS') || ' ' || a.name) COLLATE "C" AS k
+	FROM agent a WHERE a.org_id = tg_org()
+), page AS (
+	SELECT a, k FROM keyed WHERE $2 = '' OR k < $2 ORDER BY k DESC LIMIT $1::bigint + 1
+), shown AS (SELECT a, k FROM page ORDER BY k DESC LIMIT $1::bigint)
+SELECT coalesce((SELECT jsonb_agg(agent_json(a) ORDER BY k DESC) FROM shown), '[]'::jsonb),
+	CASE WHEN (SELECT count(*) FROM page) > $1::bigint THEN (SELECT min(k) FROM shown) END;
+
+-- name: routing_agent_show
+SELECT agent_json(a) FROM agent a WHERE a.org_id = tg_org() AND a.name = $1;
+
+-- name: routing_agent_put
+-- in: $1 name, $2 default_model, $3 description, $4 status, $5 actor jsonb, $6 request_id
+SELECT agent_put($1, $2, $3, $4, $5::jsonb, $6);
+
+-- name: routing_agent_delete
+SELECT agent_delete($1, $2::jsonb, $3);

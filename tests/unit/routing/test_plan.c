@@ -61,12 +61,14 @@ static struct price_book *book_new(void)
  *            [listed=a,b]", joined by ';'. models: patterns joined by ','.
  * routes: "name [alias=x] [agent=x] [intent=x] [modality=x] [consent] : target target", joined by ';'.
  * target: profile/model, @provider/model, either with #source (again for more).
- * cooldowns: "profile model|* class seconds", joined by ';'. */
+ * cooldowns: "profile model|* class seconds", joined by ';'.
+ * agents: "name [default model] [disabled]", joined by ';'; of the org. */
 
 struct world {
 	struct arena *mem;
 	struct profile profile[2][MAX];
 	struct route route[2][MAX];
+	struct agent agent[MAX];
 	struct snapshot snap[2]; /* org, platform */
 	struct cooldown cooldown[MAX];
 	size_t cooldowns;
@@ -190,6 +192,28 @@ static void world_add(struct world *w, int which, const char *profiles, const ch
 	s->routes = w->route[which];
 }
 
+static void world_employ(struct world *w, const char *agents)
+{
+	struct str all = str_from(agents);
+	struct snapshot *s = &w->snap[0];
+
+	while (all.len > 0) {
+		struct str text = str_cut(&all, ';');
+		struct agent *a = &w->agent[s->agents_count++];
+
+		a->name = word(&text);
+		while (text.len > 0) {
+			struct str next = word(&text);
+
+			if (str_is(next, "disabled"))
+				a->disabled = true;
+			else
+				a->default_model = next;
+		}
+	}
+	s->agents = w->agent;
+}
+
 static void world_cool(struct world *w, const char *cooldowns)
 {
 	struct str all = str_from(cooldowns);
@@ -223,7 +247,7 @@ static void world_cool(struct world *w, const char *cooldowns)
 #define PRIVATE	 "box openai_compatible private * listed=llama,gpt-a nosecret"
 
 struct row {
-	const char *org, *platform, *routes, *cooldowns;
+	const char *org, *platform, *routes, *cooldowns, *agents;
 	const char *model, *agent, *intent;
 	uint32_t allowed, needs;
 	int64_t max_output, choices;
@@ -761,6 +785,104 @@ static const struct row rows[] = {
 	 .agent = "bot",
 	 .want = "404"},
 	{.org = BYOK, .platform = "", .routes = "", .model = "auto", .want = "404"},
+	/* agents: the own chain, else the default model, else what stands for everybody */
+	{.org = BYOK,
+	 .platform = "",
+	 .agents = "bot gpt-a",
+	 .model = "default",
+	 .agent = "bot",
+	 .want = "agent: main/gpt-a"},
+	{.org = BYOK,
+	 .platform = "",
+	 .agents = "bot gpt-b",
+	 .routes = "r agent=bot : main/gpt-a;d : main/gpt-free",
+	 .model = "default",
+	 .agent = "bot",
+	 .want = "agent: main/gpt-a"},
+	{.org = BYOK,
+	 .platform = "",
+	 .agents = "bot gpt-b",
+	 .routes = "r agent=bot intent=code : main/gpt-a;d : main/gpt-free",
+	 .model = "default",
+	 .agent = "bot",
+	 .want = "agent: main/gpt-b"},
+	{.org = BYOK,
+	 .platform = "",
+	 .agents = "bot gpt-a",
+	 .routes = "r intent=code : main/gpt-b",
+	 .model = "auto",
+	 .agent = "bot",
+	 .intent = "code",
+	 .want = "agent: main/gpt-a"},
+	{.org = BYOK,
+	 .platform = "",
+	 .agents = "bot",
+	 .routes = "r intent=code : main/gpt-b",
+	 .model = "auto",
+	 .agent = "bot",
+	 .intent = "code",
+	 .want = "route: main/gpt-b"},
+	{.org = BYOK,
+	 .platform = PLATFORM,
+	 .agents = "bot fast",
+	 .routes = "r alias=fast consent : main/gpt-b plat/gpt-b",
+	 .model = "default",
+	 .agent = "bot",
+	 .want = "agent: main/gpt-b plat/gpt-b"},
+	{.org = BYOK,
+	 .platform = "",
+	 .agents = "bot openai/gpt-b;other gpt-a",
+	 .model = "default",
+	 .agent = "bot",
+	 .want = "agent: main/gpt-b"},
+	{.org = "",
+	 .platform = PLATFORM,
+	 .agents = "bot gpt-a",
+	 .model = "default",
+	 .agent = "bot",
+	 .want = "agent: plat/gpt-a"},
+	/* a default that nobody serves is told, not replaced by what may cost another */
+	{.org = BYOK,
+	 .platform = "",
+	 .agents = "bot typo",
+	 .routes = "d : main/gpt-a",
+	 .model = "default",
+	 .agent = "bot",
+	 .want = "404"},
+	/* who names a model gets it, whoever asks */
+	{.org = BYOK,
+	 .platform = "",
+	 .agents = "bot gpt-a",
+	 .model = "gpt-b",
+	 .agent = "bot",
+	 .want = "model: main/gpt-b"},
+	{.org = BYOK,
+	 .platform = "",
+	 .agents = "bot gpt-a",
+	 .routes = "d alias=default : main/gpt-b",
+	 .model = "default",
+	 .agent = "bot",
+	 .want = "alias: main/gpt-b"},
+	/* a name that is no agent of the org is a label */
+	{.org = BYOK,
+	 .platform = "",
+	 .agents = "bot gpt-a",
+	 .routes = "d : main/gpt-b",
+	 .model = "default",
+	 .agent = "label",
+	 .want = "default: main/gpt-b"},
+	/* a disabled agent calls nobody */
+	{.org = BYOK,
+	 .platform = "",
+	 .agents = "bot gpt-a disabled",
+	 .model = "gpt-a",
+	 .agent = "bot",
+	 .want = "403"},
+	{.org = BYOK,
+	 .platform = "",
+	 .agents = "bot gpt-a disabled",
+	 .model = "gpt-a",
+	 .want = "model: main/gpt-a"},
 	{.org = BYOK, .platform = "", .routes = "", .model = "", .want = "404"},
 };
 
@@ -770,6 +892,7 @@ static void world_of(const struct row *row, struct world *w)
 	world_add(w, 0, row->org, row->routes ? row->routes : "");
 	world_add(w, 1, row->platform, "");
 	world_cool(w, row->cooldowns ? row->cooldowns : "");
+	world_employ(w, row->agents ? row->agents : "");
 }
 
 static void input_of(const struct row *row, const struct world *w, struct call *call,
@@ -803,8 +926,8 @@ static void input_of(const struct row *row, const struct world *w, struct call *
 
 static void describe(enum rc rc, const struct plan *p, struct buf *out)
 {
-	if (rc == RC_NOT_FOUND) {
-		ck_assert_int_eq(buf_append(out, STR("404")), RC_OK);
+	if (rc == RC_NOT_FOUND || rc == RC_DENIED) {
+		ck_assert_int_eq(buf_append(out, rc == RC_DENIED ? STR("403") : STR("404")), RC_OK);
 		return;
 	}
 	ck_assert_int_eq(rc, RC_OK);
@@ -879,6 +1002,8 @@ START_TEST(plan_of_world)
 		describe(rc, &plan, &again);
 		ck_assert_int_eq(route_plan_json(&plan, &again), RC_OK);
 		ck_assert_str_eq(again.ptr, got.ptr); /* the same input, the same plan */
+	} else if (rc == RC_DENIED) {
+		ck_assert_str_eq(err.code, "agent_disabled");
 	} else {
 		ck_assert_str_eq(err.code, "model_not_found");
 		ck_assert_str_eq(err.field, "model");

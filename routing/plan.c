@@ -133,6 +133,19 @@ static bool may_pay(struct build *b, const struct selector *s, const struct cand
 	return selected && consent;
 }
 
+/* Does the org's tier have profiles that are billed so? A tier that is not told has no rule. */
+static bool tier_allows(const struct plan_input *in, enum billing_source source)
+{
+	for (size_t i = 0; in->platform && i < in->platform->tiers_count; i++) {
+		const struct tier *t = &in->platform->tiers[i];
+
+		if (str_eq(t->name, in->org->tier))
+			return source == BILLING_PLATFORM ||
+			       (source == BILLING_BYOK ? t->byok : t->private);
+	}
+	return true;
+}
+
 static bool judge_capabilities(const struct call *call, struct candidate *c)
 {
 	uint32_t missing;
@@ -223,6 +236,8 @@ static void judge(struct build *b, const struct selector *s, struct candidate *c
 		return;
 	if (!payable)
 		reason(c, "billing_not_allowed");
+	else if (!tier_allows(in, c->source))
+		reason(c, "tier_not_eligible");
 	else if (!judge_capabilities(in->call, c) || !judge_context(in, c))
 		return;
 	else if (bounded != RC_OK)

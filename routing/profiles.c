@@ -397,6 +397,8 @@ void handle_profile_create(struct http_request *r)
 	b = pg_batch_new();
 	pg_batch_org_ref(b, r->params[0]);
 	pg_batch_add(b, &sql_routing_org);
+	pg_batch_add(b, &sql_routing_tier_profile_check);
+	pg_param_z(b, billing_source_name(w->profile.source));
 	admin_run_cb(r, b, on_org, w);
 }
 

@@ -140,6 +140,14 @@ static const struct endpoint endpoints[] = {
 	 false, handle_model_show, "One model"},
 	{"PUT", "/admin/v1/models/{provider}/{model...}", SURFACE_ADMIN, ROLE_OPERATOR, 0, true,
 	 handle_model_put, "Write a model"},
+	{"GET", "/admin/v1/tiers", SURFACE_ADMIN, READERS | ROLE_FINANCE, 0, false,
+	 handle_tier_list, "Tiers and their rules"},
+	{"GET", "/admin/v1/tiers/{tier}", SURFACE_ADMIN, READERS | ROLE_FINANCE, 0, false,
+	 handle_tier_show, "One tier"},
+	{"PUT", "/admin/v1/tiers/{tier}", SURFACE_ADMIN, ROLE_OPERATOR, 0, true, handle_tier_put,
+	 "Make or replace a tier"},
+	{"DELETE", "/admin/v1/tiers/{tier}", SURFACE_ADMIN, ROLE_OPERATOR, 0, false,
+	 handle_tier_delete, "Delete a tier that no org has"},
 	{.method = NULL}};
 
 static const struct command commands[] = {

@@ -100,7 +100,7 @@ bool agent_read(struct http_request *r, const struct json *body, struct agent_fi
 void agent_add(struct pg_batch *b, struct http_request *r, struct str name,
 	       const struct agent_fields *f);
 
-/* profiles.c, routes.c, agents.c, models.c: the control plane of this room. */
+/* profiles.c, routes.c, agents.c, tiers.c, models.c: the control plane of this room. */
 void handle_profile_create(struct http_request *r);
 void handle_profile_list(struct http_request *r);
 void handle_profile_show(struct http_request *r);
@@ -118,6 +118,10 @@ void handle_agent_put(struct http_request *r);
 void handle_agent_list(struct http_request *r);
 void handle_agent_show(struct http_request *r);
 void handle_agent_delete(struct http_request *r);
+void handle_tier_put(struct http_request *r);
+void handle_tier_list(struct http_request *r);
+void handle_tier_show(struct http_request *r);
+void handle_tier_delete(struct http_request *r);
 void handle_org_models(struct http_request *r);
 void handle_model_list(struct http_request *r);
 void handle_model_show(struct http_request *r);

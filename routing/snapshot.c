@@ -237,6 +237,14 @@ static void read_agent(struct snapshot *s, struct agent *a, const struct json *v
 	(void)json_bool(json_get(v, "disabled"), &a->disabled);
 }
 
+static void read_tier(struct snapshot *s, struct tier *t, const struct json *v)
+{
+	t->name = copied(s->mem, json_get(v, "name"));
+	t->byok = t->private = true;
+	(void)json_bool(json_get(v, "byok"), &t->byok);
+	(void)json_bool(json_get(v, "private"), &t->private);
+}
+
 static enum error_class error_class_parse(struct str s)
 {
 	for (int c = 0; c < ERROR_CLASS_COUNT; c++)
@@ -289,6 +297,10 @@ static enum rc snapshot_read(const struct egress *egress, struct org_id org, str
 	for (it = json_iter(json_get(doc, "agents")); json_next(&it, NULL, &v);)
 		read_agent(s, &agents[s->agents_count++], v);
 	s->agents = agents;
+	struct tier *tiers = ARENA_ARRAY(mem, struct tier, json_len(json_get(doc, "tiers")) + 1);
+	for (it = json_iter(json_get(doc, "tiers")); json_next(&it, NULL, &v);)
+		read_tier(s, &tiers[s->tiers_count++], v);
+	s->tiers = tiers;
 	struct cooldown *cooldowns =
 		ARENA_ARRAY(mem, struct cooldown, json_len(json_get(doc, "cooldowns")) + 1);
 	for (it = json_iter(json_get(doc, "cooldowns")); json_next(&it, NULL, &v);)

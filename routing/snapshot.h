@@ -46,6 +46,10 @@ struct agent { /* whom the org's own software calls for */
 	struct str default_model; /* what a call gets that leaves the choice; empty: none */
 	bool disabled;
 };
+struct tier { /* what orgs of it may be served by */
+	struct str name;
+	bool byok, private;
+};
 struct cooldown { /* (profile, model), or the whole profile when model is empty */
 	struct uuid profile;
 	struct str model;
@@ -74,6 +78,8 @@ struct snapshot {
 	size_t routes_count;
 	const struct agent *agents;
 	size_t agents_count;
+	const struct tier *tiers; /* the platform's picture alone has them */
+	size_t tiers_count;
 	const struct cooldown *cooldowns;
 	size_t cooldowns_count;
 	struct arena *mem; /* its own */

@@ -1,7 +1,7 @@
 -- name: routing_snapshot
 -- An org's whole routing picture. Runs in the org's own transaction.
 -- out: picture jsonb; no row when the org does not exist
-SELECT routing_snapshot() || routing_snapshot_agents();
+SELECT routing_snapshot() || routing_snapshot_agents() || routing_snapshot_tiers();
 
 -- name: routing_catalogue
 -- out: provider text, id text, capabilities text (comma list), context_window bigint, max_output bigint
@@ -116,3 +116,29 @@ SELECT agent_put($1, $2, $3, $4, $5::jsonb, $6);
 
 -- name: routing_agent_delete
 SELECT agent_delete($1, $2::jsonb, $3);
+
+-- name: routing_tiers_list
+-- Newest first.
+-- in:  $1 limit bigint, $2 cursor text (the last one's key, or empty)
+WITH keyed AS (
+	SELECT t, (to_char(t.created_at AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISSUS') || ' ' || t.tier) COLLATE "C" AS k FROM tier t
+), page AS (
+	SELECT t, k FROM keyed WHERE $2 = '' OR k < $2 ORDER BY k DESC LIMIT $1::bigint + 1
+), shown AS (SELECT t, k FROM page ORDER BY k DESC LIMIT $1::bigint)
+SELECT coalesce((SELECT jsonb_agg(tier_json(t) ORDER BY k DESC) FROM shown), '[]'::jsonb),
+	CASE WHEN (SELECT count(*) FROM page) > $1::bigint THEN (SELECT min(k) FROM shown) END;
+
+-- name: routing_tier_show
+SELECT tier_json(t) FROM tier t WHERE t.tier = $1;
+
+-- name: routing_tier_put
+-- in: $1 name, $2 label, $3 byok bool, $4 private bool, $5 max_profiles int, $6 max_api_keys int, $7 actor jsonb, $8 request_id
+SELECT tier_put($1, $2, $3::boolean, $4::boolean, $5::int, $6::int, $7::jsonb, $8);
+
+-- name: routing_tier_delete
+SELECT tier_delete($1, $2::jsonb, $3);
+
+-- name: routing_tier_profile_check
+-- Refuses where the org's tier allows no further profile that is billed so.
+-- in: $1 billing source
+SELECT tier_profile_check($1);

@@ -38,6 +38,8 @@ CONTROL = (
     ("GET", ORG + "/usage/calls", READ), ("GET", ORG + "/usage/calls/{request_id}", READ),
     ("GET", "/admin/v1/providers", READ), ("GET", "/admin/v1/models", READ),
     ("GET", "/admin/v1/models/{provider}/{model...}", READ), ("PUT", "/admin/v1/models/{provider}/{model...}", OPERATOR),
+    ("GET", "/admin/v1/tiers", READ), ("GET", "/admin/v1/tiers/{tier}", READ), ("PUT", "/admin/v1/tiers/{tier}", OPERATOR),
+    ("DELETE", "/admin/v1/tiers/{tier}", OPERATOR),
     ("GET", "/admin/v1/prices", READ), ("GET", "/admin/v1/prices/{provider}/{model...}", READ),
     ("PUT", "/admin/v1/prices/{provider}/{model...}", OPERATOR),
     ("GET", "/", ANYONE), ("GET", "/healthz", ANYONE), ("GET", "/readyz", ANYONE), ("GET", "/metrics", ANYONE),
@@ -66,7 +68,7 @@ def endpoints_of_the_source():
 
 
 def concrete(path, org):
-    for name, value in (("{org}", org), ("{id}", str(uuid.uuid4())), ("{profile}", "nothing"), ("{name}", "nothing"),
+    for name, value in (("{org}", org), ("{id}", str(uuid.uuid4())), ("{profile}", "nothing"), ("{name}", "nothing"), ("{tier}", "nothing"),
                         ("{request_id}", "req_" + str(uuid.uuid4())), ("{provider}", "openai"), ("{model...}", "nothing"),
                         ("{id...}", "nothing")):
         path = path.replace(name, value)

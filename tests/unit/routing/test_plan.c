@@ -62,6 +62,7 @@ static struct price_book *book_new(void)
  * routes: "name [alias=x] [agent=x] [intent=x] [modality=x] [consent] : target target", joined by ';'.
  * target: profile/model, @provider/model, either with #source (again for more).
  * cooldowns: "profile model|* class seconds", joined by ';'.
+ * tier: one that forbids: "byok", "private" or both, joined by ','.
  * agents: "name [default model] [disabled]", joined by ';'; of the org. */
 
 struct world {
@@ -69,6 +70,7 @@ struct world {
 	struct profile profile[2][MAX];
 	struct route route[2][MAX];
 	struct agent agent[MAX];
+	struct tier tier[2];
 	struct snapshot snap[2]; /* org, platform */
 	struct cooldown cooldown[MAX];
 	size_t cooldowns;
@@ -214,6 +216,15 @@ static void world_employ(struct world *w, const char *agents)
 	s->agents = w->agent;
 }
 
+static void world_forbid(struct world *w, const char *what)
+{
+	w->tier[0] = (struct tier){STR("other"), false, false};
+	w->tier[1] = (struct tier){STR("mine"), !strstr(what, "byok"), !strstr(what, "private")};
+	w->snap[0].tier = STR("mine");
+	w->snap[1].tiers = w->tier;
+	w->snap[1].tiers_count = ARRAY_LEN(w->tier);
+}
+
 static void world_cool(struct world *w, const char *cooldowns)
 {
 	struct str all = str_from(cooldowns);
@@ -247,7 +258,7 @@ static void world_cool(struct world *w, const char *cooldowns)
 #define PRIVATE	 "box openai_compatible private * listed=llama,gpt-a nosecret"
 
 struct row {
-	const char *org, *platform, *routes, *cooldowns, *agents;
+	const char *org, *platform, *routes, *cooldowns, *agents, *tier;
 	const char *model, *agent, *intent;
 	uint32_t allowed, needs;
 	int64_t max_output, choices;
@@ -871,6 +882,34 @@ static const struct row rows[] = {
 	 .model = "default",
 	 .agent = "label",
 	 .want = "default: main/gpt-b"},
+	/* tiers: what is not eligible is passed over, and still counts as the org's own */
+	{.org = BYOK ";" PRIVATE,
+	 .platform = PLATFORM,
+	 .tier = "byok",
+	 .model = "gpt-a",
+	 .want = "model: box/gpt-a main/gpt-a=tier_not_eligible"},
+	{.org = BYOK ";" PRIVATE,
+	 .platform = PLATFORM,
+	 .tier = "private",
+	 .model = "gpt-a",
+	 .want = "model: box/gpt-a=tier_not_eligible main/gpt-a"},
+	{.org = BYOK,
+	 .platform = PLATFORM,
+	 .tier = "byok,private",
+	 .model = "gpt-a",
+	 .want = "model: main/gpt-a=tier_not_eligible !no_route"},
+	{.org = BYOK,
+	 .platform = PLATFORM,
+	 .tier = "byok",
+	 .routes = "r alias=fast : main/gpt-a plat/gpt-a",
+	 .model = "fast",
+	 .want = "alias: main/gpt-a=tier_not_eligible plat/gpt-a=billing_not_allowed !no_route"},
+	{.org = "",
+	 .platform = PLATFORM,
+	 .tier = "byok,private",
+	 .model = "gpt-a",
+	 .want = "model: plat/gpt-a"},
+	{.org = BYOK, .platform = "", .tier = "", .model = "gpt-a", .want = "model: main/gpt-a"},
 	/* a disabled agent calls nobody */
 	{.org = BYOK,
 	 .platform = "",
@@ -893,6 +932,8 @@ static void world_of(const struct row *row, struct world *w)
 	world_add(w, 1, row->platform, "");
 	world_cool(w, row->cooldowns ? row->cooldowns : "");
 	world_employ(w, row->agents ? row->agents : "");
+	if (row->tier)
+		world_forbid(w, row->tier);
 }
 
 static void input_of(const struct row *row, const struct world *w, struct call *call,

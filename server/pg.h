@@ -41,7 +41,8 @@ struct pg_options {
 struct pg *pg_new(struct loop *l, const struct pg_options *o);
 void pg_free(struct pg *p);	   /* every waiting batch ends with RC_CANCELLED first */
 bool pg_is_up(const struct pg *p); /* at least one usable connection */
-void pg_last_error(const struct pg *p, char *out, size_t size); /* for /readyz; no secrets */
+void pg_last_error(const struct pg *p, char *out,
+		   size_t size); /* for the log and the terminal; no secrets */
 
 /* --- a batch: built, submitted once; all parameters are copied ------------------------------- */
 struct pg_batch;

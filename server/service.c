@@ -232,15 +232,13 @@ static void ready_update(void)
 	AUTO(buf) struct buf reasons = BUF_INIT(SERVICE_REASONS_MAX - 1);
 	AUTO(buf) struct buf module = BUF_INIT(256);
 	char words[256];
-	bool was, is;
+	bool changed, is;
 
 	if (atomic_load(&app->service.draining))
 		reason_add(&reasons, "draining");
 	if (!pg_is_up(app->service.control->pg)) {
-		pg_last_error(app->service.control->pg, words, sizeof words);
-		AUTO(buf) struct buf line = BUF_INIT(512);
-		if (buf_printf(&line, "postgres is not reachable: %s", words) == RC_OK)
-			reason_add(&reasons, line.ptr);
+		/* Anyone may ask, and libpq's words name hosts, ports and users: pg.c logs them. */
+		reason_add(&reasons, "postgres is not reachable: the log says why");
 	} else if (app->schema_version >= 0 &&
 		   app->schema_version != (int64_t)sql_migrations_count) {
 		snprintf(
@@ -259,11 +257,11 @@ static void ready_update(void)
 	}
 	is = reasons.len == 0;
 	pthread_mutex_lock(&app->ready_lock);
-	was = app->ready;
+	changed = app->ready != is || strcmp(app->reasons, reasons.ptr ? reasons.ptr : "") != 0;
 	app->ready = is;
 	snprintf(app->reasons, sizeof app->reasons, "%s", reasons.ptr ? reasons.ptr : "");
 	pthread_mutex_unlock(&app->ready_lock);
-	if (was != is)
+	if (changed)
 		log_info(is ? "ready" : "not ready", LOG_S("reasons", buf_str(&reasons)));
 }
 

@@ -96,7 +96,10 @@ class PostgresAway(unittest.TestCase):
                 tg.start(ready=False)
                 away = tg.get("/readyz")
                 self.assertEqual(away.status, 503)
-                self.assertIn("postgres", json.dumps(away.json["reasons"]).lower())
+                self.assertIn("postgres is not reachable: the log says why", away.json["reasons"])
+                for told in (str(cluster.port), cluster.dir, "tollgate_login", tg.database):  # anyone may ask
+                    self.assertNotIn(told, away.body.decode())
+                wait_until(lambda: [line for line in tg.log_lines() if cluster.dir in line.get("why", "")], 5, "the log to say why")
                 self.assertEqual(tg.get("/healthz").status, 200)
                 done = tg.cli("ledger", "verify")
                 self.assertEqual(done.returncode, 3, done)

@@ -146,6 +146,8 @@ static void write_head(struct request *q, int status, const char *type, int64_t 
 		header_line(&q->headers, STR("content-type"), str_from(type));
 	if (q->pub.surface == SURFACE_ADMIN && !header_is_set(q, "cache-control"))
 		header_line(&q->headers, STR("cache-control"), STR("no-store"));
+	/* What a caller or a model wrote stands in bodies: no browser may take it for a page of ours. */
+	header_line(&q->headers, STR("x-content-type-options"), STR("nosniff"));
 	if (http_conn_will_close(c))
 		header_line(&q->headers, STR("connection"), STR("close"));
 	evbuffer_add_printf(out, "HTTP/1.1 %d %s\r\n", status, reason_of(status));

@@ -351,6 +351,9 @@ void http_answer_fault(struct request *q, const struct http_fault *f)
 		rc = RC_NOT_FOUND;
 	if (f->status == 405 || f->status == 501 || f->status == 505)
 		rc = RC_UNSUPPORTED;
+	if (f->status == 405 &&
+	    !header_is_set(q, "allow")) /* refused before its path was looked at */
+		http_add_header(&q->pub, "allow", STR(HTTP_METHODS));
 	err_set(&err, rc, f->code, "%s", f->message);
 	http_reply_err_as(&q->pub, f->status, rc, &err);
 }

@@ -432,7 +432,7 @@ static void request_not_routed(struct http_conn *c, struct str allowed)
 	bool options = str_is(q->pub.method, "OPTIONS");
 
 	if (c->parser.asterisk)
-		allowed = STR("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+		allowed = STR(HTTP_METHODS);
 	if (allowed.len == 0) {
 		request_fault(c, &no_route);
 		return;
@@ -500,7 +500,9 @@ static bool input_head(struct http_conn *c, struct evbuffer *in)
 		request_begin(c);
 		return true;
 	case HTTP_PARSE_BAD:
-		http_ip_bad_head(c->ip_slot, clock_mono_ms());
+		/* a method that nobody takes is well-formed: a client's mistake, no attack on the parser */
+		if (c->parser.fault->status != 405)
+			http_ip_bad_head(c->ip_slot, clock_mono_ms());
 		conn_refuse(c, c->parser.fault);
 		return true;
 	default:

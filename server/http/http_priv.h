@@ -19,6 +19,9 @@ struct bufferevent;
 struct evbuffer;
 struct ssl_st;
 
+/* What the service takes at all; each path takes some of them. */
+#define HTTP_METHODS "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
 struct http_limits {
 	struct http_parse_limits parse;
 	int64_t head_timeout_ms, body_timeout_ms, body_bytes_per_second_min, idle_timeout_ms;

@@ -19,8 +19,8 @@ const struct http_parse_limits http_parse_limits_default = {
 #define FAULTS(X)                                                                                  \
 	X(line, 400, "malformed_request", "The request line is malformed.")                        \
 	X(leading, 400, "malformed_request", "More than one empty line before the request.")       \
-	X(method, 501, "method_not_implemented", "This method is not known here.")                 \
-	X(method_never, 405, "method_not_allowed", "This method is not allowed here.")             \
+	X(method, 405, "method_not_allowed", "This method is not taken here.")                     \
+	X(method_long, 400, "malformed_request", "The method is too long to be one.")              \
 	X(target, 400, "malformed_target", "The request target holds a byte that no URI may.")     \
 	X(target_form, 400, "malformed_target",                                                    \
 	  "The request target has a form that is not taken.")                                      \
@@ -172,8 +172,6 @@ static const struct http_fault *method_end(struct http_parser *p)
 	for (size_t i = 0; i < ARRAY_LEN(taken); i++)
 		if (str_is(m, taken[i]))
 			return NULL;
-	if (str_is(m, "CONNECT") || str_is(m, "TRACE"))
-		return &fault_method_never;
 	return str_is(m, "PRI") ? &fault_version : &fault_method;
 }
 
@@ -183,7 +181,7 @@ static const struct http_fault *at_method(struct http_parser *p, unsigned char c
 		return method_end(p);
 	if (!is_token(c))
 		return &fault_line;
-	return p->pos - p->mark >= HTTP_METHOD_BYTES_MAX ? &fault_method : NULL;
+	return p->pos - p->mark >= HTTP_METHOD_BYTES_MAX ? &fault_method_long : NULL;
 }
 
 static const struct http_fault *at_target(struct http_parser *p, unsigned char c)

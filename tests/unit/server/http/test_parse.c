@@ -132,8 +132,8 @@ static const struct row {
 	R("H09 01.1", "GET / HTTP/01.1\r\n" H "\r\n", 400),
 	R("H09 trailing sp", "GET / HTTP/1.1 \r\n" H "\r\n", 400),
 	R("H10", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", -1),
-	R("H11", "BREW / HTTP/1.1\r\n" H "\r\n", 501),
-	R("H11 lower", "get / HTTP/1.1\r\n" H "\r\n", 501),
+	R("H11", "BREW / HTTP/1.1\r\n" H "\r\n", 405),
+	R("H11 lower", "get / HTTP/1.1\r\n" H "\r\n", 405),
 	R("H13 one", "\r\n" GET "\r\n", 0),
 	R("H13 two", "\r\n\r\n" GET "\r\n", 400),
 	R("H13 lf", "\n" GET "\r\n", 400),
@@ -302,7 +302,7 @@ START_TEST(bounds)
 	struct buf many = BUF_INIT(1 << 20);
 	struct outcome o;
 
-	ck_assert_int_eq(big("", 'M', 9000, " / HTTP/1.1\r\n" H "\r\n").status, 501);	  /* H12 */
+	ck_assert_int_eq(big("", 'M', 9000, " / HTTP/1.1\r\n" H "\r\n").status, 400);	  /* H12 */
 	ck_assert_int_eq(big("GET /", 'a', 20480, " HTTP/1.1\r\n" H "\r\n").status, 414); /* H26 */
 	ck_assert_int_eq(big("GET /", 'a', 8191, " HTTP/1.1\r\n" H "\r\n").status, 0);
 	ck_assert_int_eq(big("GET /", 'a', 8192, " HTTP/1.1\r\n" H "\r\n").status, 414);

@@ -327,7 +327,7 @@ static enum rc read_time(struct http_request *r, const char *name, int64_t other
 	struct str text = http_query(r, name);
 
 	*ret = otherwise;
-	if (!text.ptr || text.len == 0)
+	if (!text.ptr)
 		return RC_OK;
 	if (text.len == 10)
 		text = arena_printf(r->mem, "%.*sT00:00:00Z", STR_FMT(text));
@@ -363,7 +363,7 @@ void usage_sums(struct http_request *r)
 	if (!admin_query_only(r, "from to group_by"))
 		return;
 	list = http_query(r, "group_by");
-	rc = read_dimensions(list.len ? list : STR("day,model,billing_source"), asked, &err);
+	rc = read_dimensions(list.ptr ? list : STR("day,model,billing_source"), asked, &err);
 	if (rc == RC_OK)
 		rc = read_range(r, &from_us, &to_us, &err);
 	if (rc != RC_OK) {

@@ -38,7 +38,7 @@ void prices_list(struct http_request *r)
 		return;
 	book = http_query(r, "book");
 	provider = http_query(r, "provider");
-	if (!book.len)
+	if (!book.ptr)
 		book = STR("sell");
 	if (!book_ok(r, book))
 		return;
@@ -60,7 +60,7 @@ void prices_show(struct http_request *r)
 	if (!admin_query_only(r, "book"))
 		return;
 	book = http_query(r, "book");
-	if (!book.len)
+	if (!book.ptr)
 		book = STR("sell");
 	if (!book_ok(r, book))
 		return;

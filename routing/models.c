@@ -117,6 +117,8 @@ void handle_provider_list(struct http_request *r)
 	AUTO(buf) struct buf out = BUF_INIT(MODELS_BYTES_MAX);
 	struct json_out o;
 
+	if (!admin_query_only(r, ""))
+		return;
 	json_out_begin(&o, &out);
 	json_arr(&o, NULL);
 	for (const struct provider *p = providers; p->id; p++) {

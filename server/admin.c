@@ -64,8 +64,11 @@ struct json *admin_body(struct http_request *r, const char *fields)
 {
 	struct json *body = NULL;
 	struct err err = {0};
-	enum rc rc = admin_body_parse(r->mem, r->body, fields, &body, &err);
+	enum rc rc = admin_query_check(r->query, "", &err); /* what is asked stands in the body */
 
+	r->query_known = true;
+	if (rc == RC_OK)
+		rc = admin_body_parse(r->mem, r->body, fields, &body, &err);
 	if (rc == RC_OK)
 		return body;
 	http_reply_err(r, rc, &err);
@@ -214,7 +217,20 @@ bool admin_page(struct http_request *r, struct admin_page *ret)
 	return false;
 }
 
-/* A parameter's name as the caller wrote it: known ones need no escapes, so none are decoded. */
+/* Does a parameter of this name stand in `query`? */
+static bool in_query(struct str query, struct str name)
+{
+	while (query.ptr) {
+		struct str pair = str_cut(&query, '&');
+
+		if (str_eq(str_cut(&pair, '='), name))
+			return true;
+	}
+	return false;
+}
+
+/* A parameter's name as the caller wrote it: known ones need no escapes, so none are decoded. One that came twice
+ * says two things, of which a proxy may have judged the other. */
 enum rc admin_query_check(struct str query, const char *allowed, struct err *err)
 {
 	struct str rest = query;
@@ -225,8 +241,14 @@ enum rc admin_query_check(struct str query, const char *allowed, struct err *err
 
 		if (name.len == 0 && !pair.ptr)
 			continue;
-		if (in_list(allowed, name))
+		if (in_list(allowed, name) && !in_query(rest, name))
 			continue;
+		if (in_list(allowed, name)) {
+			err_set(err, RC_INVALID, "repeated_parameter",
+				"the query parameter \"%.*s\" came twice", STR_FMT(name));
+			err_field(err, "%.*s", STR_FMT(name));
+			return RC_INVALID;
+		}
 		err_set(err, RC_INVALID, "unknown_parameter", "unknown query parameter \"%.*s\"",
 			STR_FMT(name));
 		err_field(err, "%.*s", STR_FMT(name));
@@ -242,6 +264,7 @@ bool admin_query_only(struct http_request *r, const char *allowed)
 	struct err err = {0};
 	enum rc rc = admin_query_check(r->query, allowed, &err);
 
+	r->query_known = true;
 	if (rc == RC_OK)
 		return true;
 	http_reply_err(r, rc, &err);
@@ -281,6 +304,15 @@ enum rc admin_meta(struct arena *mem, struct str from_sql, struct buf *out)
 	out->ptr[out->len] = '\0';
 	buf_consume(out, 1);
 	return RC_OK;
+}
+
+/* A handler that has not looked at the query takes none; nothing was asked of the database yet. */
+static bool query_settled(struct http_request *r, struct pg_batch *b)
+{
+	if (r->surface != SURFACE_ADMIN || r->query_known || admin_query_only(r, ""))
+		return true;
+	pg_batch_free(b);
+	return false;
 }
 
 struct admin_call {
@@ -331,6 +363,8 @@ void admin_run(struct http_request *r, struct pg_batch *b, int status_ok)
 {
 	struct admin_call *c = ARENA_NEW(r->mem, struct admin_call);
 
+	if (!query_settled(r, b))
+		return;
 	c->request = r;
 	c->status_ok = status_ok;
 	pg_submit(r->worker->pg, b, on_rows, c);
@@ -347,6 +381,8 @@ void admin_run_cb(struct http_request *r, struct pg_batch *b, admin_done *done, 
 {
 	struct admin_call *c = ARENA_NEW(r->mem, struct admin_call);
 
+	if (!query_settled(r, b))
+		return;
 	c->request = r;
 	c->done = done;
 	c->arg = arg;

@@ -9,7 +9,7 @@
 #include "server/pg.h"
 
 /* Parse r->body as one JSON object without duplicate keys, whose members are all in `fields`
- * (space-separated list). On failure answers the request and returns NULL. */
+ * (space-separated list). Query parameters are refused. On failure answers the request and returns NULL. */
 struct json *admin_body(struct http_request *r, const char *fields);
 /* Typed readers: absent or null gives RC_OK with *ret untouched unless `required`. On RC_INVALID `err` names
  * the field; answer with http_reply_err(). */
@@ -22,7 +22,8 @@ MUST_CHECK enum rc admin_bool(const struct json *body, const char *field, bool r
 
 /* Submit `b` (taken) and answer with row 0, column 0 of its last statement as `data` (jsonb text), row 0
  * column 1, if there is one, as further members of `meta`: '"next_cursor":"key"', or the key alone,
- * or NULL where the list ends. SQL names the plain key of the last row; here it becomes the opaque
+ * or NULL where the list ends. A handler that did not call admin_query_only() or admin_body() takes no query
+ * parameters: here they are refused, before anything is asked. SQL names the plain key of the last row; here it becomes the opaque
  * cursor. No row: 404. */
 void admin_run(struct http_request *r, struct pg_batch *b, int status_ok);
 /* The same, with a say in the answer: `done` may rewrite; it must answer. */
@@ -37,7 +38,8 @@ struct admin_page {
 bool admin_page(struct http_request *r, struct admin_page *ret);
 /* For a handler that answers a list by itself: the cursor behind which `key` is; ptr NULL for none. */
 struct str admin_cursor(struct arena *mem, struct str key);
-/* Refuse unknown query parameters; `allowed` is a space-separated list. Answers and returns false. */
+/* Refuse query parameters that are unknown or come twice; `allowed` is a space-separated list. Answers and
+ * returns false. */
 bool admin_query_only(struct http_request *r, const char *allowed);
 
 /* --- the pure parts of the above, for their tests ---------------------------------------------- */

@@ -44,9 +44,10 @@ struct http_request {
 	int64_t accepted_us;		/* monotonic, when the head was complete */
 	char peer[64];
 	/* filled by the authenticate hook */
-	void *principal; /* vault's struct principal, in this arena; NULL: nobody */
-	uint32_t roles;	 /* bits the endpoint's `roles` is tested against */
-	void *user;	 /* the handler's own */
+	void *principal;  /* vault's struct principal, in this arena; NULL: nobody */
+	uint32_t roles;	  /* bits the endpoint's `roles` is tested against */
+	void *user;	  /* the handler's own */
+	bool query_known; /* the query was held against what the handler takes (admin.h) */
 };
 
 typedef void http_handler(struct http_request *r);

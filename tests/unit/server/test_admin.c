@@ -172,6 +172,11 @@ START_TEST(query_names)
 	ck_assert_str_eq(err.field, "limits");
 	ck_assert_int_eq(admin_query_check(STR("=1"), "limit cursor", &err), RC_INVALID);
 	ck_assert_int_eq(admin_query_check(STR("x"), "", &err), RC_INVALID);
+	ck_assert_int_eq(admin_query_check(STR("limit=1&cursor=c61&limit=1"), "limit cursor", &err),
+			 RC_INVALID);
+	ck_assert_str_eq(err.code, "repeated_parameter");
+	ck_assert_str_eq(err.field, "limit");
+	ck_assert_int_eq(admin_query_check(STR("limit&limit"), "limit", &err), RC_INVALID);
 }
 END_TEST
 

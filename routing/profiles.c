@@ -355,8 +355,8 @@ static void on_org(struct http_request *r, const struct pg_result *res, void *ar
 	if (w->rotate && !take_row(w, res->rows[1]))
 		return;
 	if (w->validate)
-		probe_start(r->worker, &w->profile, w->has_secret ? &w->secret : NULL, r->mem,
-			    on_validated, w);
+		probe_start(r->worker->curlm, &w->profile, PROBE_AUTH, STR_NULL,
+			    w->has_secret ? &w->secret : NULL, PROBE_MS, r->mem, on_validated, w);
 	else
 		seal(w);
 }
@@ -503,7 +503,8 @@ static void on_test_opened(void *arg, enum rc rc, const struct secret *plain, co
 	else if (rc != RC_OK)
 		http_reply_err(w->req, rc, err);
 	else
-		probe_start(w->req->worker, &w->profile, plain, w->req->mem, on_tested, w);
+		probe_start(w->req->worker->curlm, &w->profile, PROBE_AUTH, STR_NULL, plain,
+			    PROBE_MS, w->req->mem, on_tested, w);
 }
 
 static void on_test_picture(void *arg, enum rc rc, struct snapshot_set set, const struct err *err)
@@ -532,7 +533,8 @@ static void on_test_picture(void *arg, enum rc rc, struct snapshot_set set, cons
 	else if (p->has_secret)
 		vault_open(w->req->worker, &p->secret, p->sealed, on_test_opened, w);
 	else
-		probe_start(w->req->worker, &w->profile, NULL, w->req->mem, on_tested, w);
+		probe_start(w->req->worker->curlm, &w->profile, PROBE_AUTH, STR_NULL, NULL,
+			    PROBE_MS, w->req->mem, on_tested, w);
 }
 
 static void on_test_org(struct http_request *r, const struct pg_result *res, void *arg)

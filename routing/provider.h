@@ -3,30 +3,70 @@
 #ifndef ROUTING_PROVIDER_H
 #define ROUTING_PROVIDER_H
 #include <stdbool.h>
+#include "server/base/err.h"
 #include "server/base/str.h"
 #include "server/curlm.h"
 
 struct dialect;
+
+/* What a free question for the key itself answers with (probe_read.c). */
+enum provider_auth {
+	PROVIDER_AUTH_MODELS, /* no such question: the list of models needs the key */
+	PROVIDER_AUTH_OPENROUTER,
+	PROVIDER_AUTH_XAI,
+	PROVIDER_AUTH_KIMI,
+	PROVIDER_AUTH_DEEPSEEK,
+	PROVIDER_AUTH_ELEVENLABS,
+};
+enum provider_list {
+	PROVIDER_LIST_DATA,	  /* {"data":[{"id"}]} */
+	PROVIDER_LIST_BARE,	  /* [{"id"}] */
+	PROVIDER_LIST_GEMINI,	  /* {"models":[{"name":"models/..."}]} */
+	PROVIDER_LIST_ELEVENLABS, /* [{"model_id"}] */
+};
+/* The smallest paid call of each kind; NONE: it has no such call, or none that is known to work unasked. */
+enum provider_text {
+	PROVIDER_TEXT_NONE,
+	PROVIDER_TEXT_CHAT,
+	PROVIDER_TEXT_ANTHROPIC,
+	PROVIDER_TEXT_GEMINI
+};
+enum provider_voice { PROVIDER_VOICE_NONE, PROVIDER_VOICE_OPENAI, PROVIDER_VOICE_ELEVENLABS };
+
 struct provider {
 	const char *id;	   /* "openai" */
 	const char *label; /* for people */
 	const struct dialect
 		*dialect;	/* NULL: known, but not spoken by this build: refused clearly */
+	const char *speaks;	/* the wire language it wants, spoken by this build or not */
 	const char *base_url;	/* default; NULL: the profile must name one */
 	bool base_url_settable; /* may a profile name its own? */
 	enum curlm_secret_form secret_form;
 	const char *secret_header;
 	bool secret_required;
-	const char *key_prefix; /* format check; NULL: any */
+	const char *header_name, *header_value; /* sent with every request; NULL: none */
+	const char *key_prefix;			/* format check: "a-" or "a-|b-"; NULL: any */
+	int key_len; /* keys without the prefix are so many letters and digits; 0: there are none */
 	const char
 		*key_example; /* for the error: a shape, never something a scanner takes for real */
 	const char *key_page; /* where a person gets one */
-	const char *path_chat;	    /* "/chat/completions" */
-	const char *path_models;    /* "/models" */
+	const char *path_chat;	 /* "/chat/completions" */
+	const char *path_models; /* "/models", with the query that asks for all */
+	enum provider_list list;
+	bool list_is_catalogue; /* it names what exists, not what this account can call: not kept */
+	const char *path_auth;	/* PROVIDER_AUTH_MODELS: NULL */
+	enum provider_auth auth;
+	bool auth_else_models; /* a key without the right to ask that may still list models */
+	enum provider_text text;
+	enum provider_voice voice;
+	const char *voice_model;    /* the cheapest to speak with; NULL: the asker must name one */
 	bool max_completion_tokens; /* reasoning models refuse max_tokens: inject this name */
 	bool stream_usage_option;   /* understands stream_options.include_usage */
 };
 extern const struct provider providers[];	     /* ends with id NULL */
 const struct provider *provider_find(struct str id); /* NULL: no such id */
+/* Does this look like a key of `p`? RC_INVALID, code invalid_secret: `err` says what it looks like instead (a key
+ * of another provider, one of our own), how keys of `p` look and where to get one. Never quotes the key. Pure. */
+MUST_CHECK enum rc provider_key_check(const struct provider *p, struct str key, struct err *err);
 
 #endif

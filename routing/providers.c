@@ -1,15 +1,19 @@
 /* routing/providers.c - the table of providers.
  *
  * A row says where a provider is, which dialect it speaks, how it wants its key, and its quirks; a new provider of a
- * known dialect is a row, its error markers and its fixtures. A row whose dialect is NULL is known by name
- * and refused clearly where a profile would use it. Base URLs and auth forms are those that the vendors'
- * own API references state; private servers (vllm, ollama, ...) have no address of their own.
+ * known dialect is a row, its error markers (probe_read.c) and its fixtures. A row whose dialect is NULL can be
+ * connected, tested, rotated and revoked, but serves no call: its language, or what is its own in a language that
+ * is spoken, is not translated by this build, and the plan passes it over by name. Base URLs, auth forms, probes
+ * and shapes are those that the vendors' own API references state; private servers (vllm, ollama, ...) have no
+ * address of their own.
  *
  * Key examples are shapes for a person ("sk-..."), never something that a secret scanner takes for a key. */
 #include "routing/provider.h"
 #include "routing/dialect.h"
 
-#define CHAT	  .path_chat = "/chat/completions", .path_models = "/models"
+#define CHAT                                                                                       \
+	.speaks = "openai_chat", .path_chat = "/chat/completions", .path_models = "/models",       \
+	.text = PROVIDER_TEXT_CHAT
 #define BEARER	  .secret_form = CURLM_SECRET_BEARER
 #define HEADER(h) .secret_form = CURLM_SECRET_HEADER, .secret_header = (h)
 
@@ -26,6 +30,8 @@ const struct provider providers[] = {
 		.key_example = "sk-...",
 		.key_page = "https://platform.openai.com/api-keys",
 		CHAT,
+		.voice = PROVIDER_VOICE_OPENAI,
+		.voice_model = "tts-1",
 		.max_completion_tokens = true,
 		.stream_usage_option = true,
 	},
@@ -37,6 +43,7 @@ const struct provider providers[] = {
 		BEARER,
 		.key_example = "whatever the endpoint expects",
 		CHAT,
+		.voice = PROVIDER_VOICE_OPENAI,
 		.stream_usage_option = true,
 	},
 	{
@@ -49,6 +56,8 @@ const struct provider providers[] = {
 		.key_example = "sk-or-...",
 		.key_page = "https://openrouter.ai/settings/keys",
 		CHAT,
+		.path_auth = "/key", /* its list of models is public: it proves nothing */
+		.auth = PROVIDER_AUTH_OPENROUTER,
 		.stream_usage_option = true,
 	},
 	{
@@ -60,8 +69,12 @@ const struct provider providers[] = {
 		.key_prefix = "sk-ant-",
 		.key_example = "sk-ant-...",
 		.key_page = "https://console.anthropic.com/settings/keys",
+		.speaks = "anthropic_messages",
+		.header_name = "anthropic-version", /* required by every path */
+		.header_value = "2023-06-01",
 		.path_chat = "/v1/messages",
-		.path_models = "/v1/models",
+		.path_models = "/v1/models?limit=1000",
+		.text = PROVIDER_TEXT_ANTHROPIC,
 	},
 	{
 		.id = "gemini",
@@ -69,9 +82,13 @@ const struct provider providers[] = {
 		.base_url = "https://generativelanguage.googleapis.com/v1beta",
 		HEADER("x-goog-api-key"),
 		.secret_required = true,
+		.key_prefix = "AIza|AQ.",
 		.key_example = "AIza...",
 		.key_page = "https://aistudio.google.com/apikey",
-		.path_models = "/models",
+		.speaks = "gemini_generate",
+		.path_models = "/models?pageSize=1000",
+		.list = PROVIDER_LIST_GEMINI,
+		.text = PROVIDER_TEXT_GEMINI,
 	},
 	{
 		.id = "grok",
@@ -83,6 +100,8 @@ const struct provider providers[] = {
 		.key_example = "xai-...",
 		.key_page = "https://console.x.ai",
 		CHAT,
+		.path_auth = "/api-key",
+		.auth = PROVIDER_AUTH_XAI,
 		.max_completion_tokens = true,
 		.stream_usage_option = true,
 	},
@@ -92,6 +111,7 @@ const struct provider providers[] = {
 		.base_url = "https://api.mistral.ai/v1",
 		BEARER,
 		.secret_required = true,
+		.key_len = 32,
 		.key_example = "32 letters and digits",
 		.key_page = "https://console.mistral.ai/api-keys",
 		CHAT, /* refuses stream_options, sends usage with the finish */
@@ -107,6 +127,8 @@ const struct provider providers[] = {
 		.key_example = "sk-...",
 		.key_page = "https://platform.moonshot.ai/console/api-keys",
 		CHAT,
+		.path_auth = "/users/me/balance",
+		.auth = PROVIDER_AUTH_KIMI,
 		.stream_usage_option = true,
 	},
 	{
@@ -115,9 +137,18 @@ const struct provider providers[] = {
 		.base_url = "https://api.elevenlabs.io",
 		HEADER("xi-api-key"),
 		.secret_required = true,
+		.key_prefix = "sk_",
+		.key_len = 32, /* older keys */
 		.key_example = "sk_...",
 		.key_page = "https://elevenlabs.io/app/settings/api-keys",
+		.speaks = "elevenlabs_speech",
 		.path_models = "/v1/models",
+		.list = PROVIDER_LIST_ELEVENLABS,
+		.path_auth = "/v1/user",
+		.auth = PROVIDER_AUTH_ELEVENLABS,
+		.auth_else_models = true, /* keys can be restricted per feature */
+		.voice = PROVIDER_VOICE_ELEVENLABS,
+		.voice_model = "eleven_flash_v2_5",
 	},
 	{
 		.id = "deepseek",
@@ -129,6 +160,8 @@ const struct provider providers[] = {
 		.key_example = "sk-...",
 		.key_page = "https://platform.deepseek.com/api_keys",
 		CHAT,
+		.path_auth = "/user/balance",
+		.auth = PROVIDER_AUTH_DEEPSEEK,
 		.stream_usage_option = true,
 	},
 	{
@@ -153,6 +186,7 @@ const struct provider providers[] = {
 		.key_example = "the key of your account page",
 		.key_page = "https://api.together.ai/settings/api-keys",
 		CHAT,
+		.list = PROVIDER_LIST_BARE,
 		.stream_usage_option = true,
 	},
 	{
@@ -164,6 +198,8 @@ const struct provider providers[] = {
 		.key_example = "the key of the resource",
 		.key_page = "https://portal.azure.com",
 		CHAT,
+		.list_is_catalogue = true, /* a call names a deployment */
+		.voice = PROVIDER_VOICE_OPENAI,
 		.max_completion_tokens = true,
 		.stream_usage_option = true,
 	},
@@ -212,4 +248,77 @@ const struct provider *provider_find(struct str id)
 		if (str_is(id, p->id))
 			return p;
 	return NULL;
+}
+
+/* ---- what a key looks like -------------------------------------------------------------------- */
+
+/* The longest of the provider's prefixes that `key` starts with; 0: none. */
+static size_t prefix_len(const struct provider *p, struct str key)
+{
+	struct str rest = str_from(p->key_prefix);
+	size_t longest = 0;
+
+	while (rest.ptr) {
+		struct str one = str_cut(&rest, '|');
+
+		if (one.len > longest && str_starts(key, one))
+			longest = one.len;
+	}
+	return longest;
+}
+
+static bool all_alnum(struct str key)
+{
+	for (size_t i = 0; i < key.len; i++)
+		if (!(key.ptr[i] >= '0' && key.ptr[i] <= '9') &&
+		    !(key.ptr[i] >= 'a' && key.ptr[i] <= 'z') &&
+		    !(key.ptr[i] >= 'A' && key.ptr[i] <= 'Z'))
+			return false;
+	return true;
+}
+
+/* Whose prefix says more about `key` than those of `p` do? "sk-ant-" beats "sk-". */
+static const struct provider *better_owner(const struct provider *p, struct str key)
+{
+	size_t longest = prefix_len(p, key);
+	const struct provider *owner = NULL;
+
+	for (const struct provider *o = providers; o->id; o++)
+		if (prefix_len(o, key) > longest) {
+			longest = prefix_len(o, key);
+			owner = o;
+		}
+	return owner;
+}
+
+static bool form_ok(const struct provider *p, struct str key)
+{
+	if (!p->key_prefix && p->key_len == 0)
+		return true;
+	return prefix_len(p, key) > 0 || ((size_t)p->key_len == key.len && all_alnum(key));
+}
+
+#define OWN_KEY_LEN 49 /* tg_ + 8 + _ + 32 + 6 (interface.md) */
+
+enum rc provider_key_check(const struct provider *p, struct str key, struct err *err)
+{
+	/* An endpoint of one's own may stand before any vendor and take that one's key. */
+	const bool vendor = p->base_url != NULL;
+	const struct provider *owner = vendor ? better_owner(p, key) : NULL;
+
+	if (key.len == OWN_KEY_LEN && str_starts(key, STR("tg_")))
+		err_set(err, RC_INVALID, "invalid_secret",
+			"this is an API key of this service, not a key of %s", p->label);
+	else if (owner)
+		err_set(err, RC_INVALID, "invalid_secret", "this looks like a key of %s, not of %s",
+			owner->label, p->label);
+	else if (!form_ok(p, key))
+		err_set(err, RC_INVALID, "invalid_secret", "this does not look like a key of %s",
+			p->label);
+	else
+		return RC_OK;
+	err_hint(err, "keys of %s look like %s; get one at %s", p->label, p->key_example,
+		 p->key_page ? p->key_page : "the endpoint's owner");
+	err_field(err, "secret");
+	return RC_INVALID;
 }

@@ -2,6 +2,7 @@
 #ifndef ROUTING_ROUTING_PRIV_H
 #define ROUTING_ROUTING_PRIV_H
 #include "routing/plan.h"
+#include "routing/probe.h"
 #include "routing/snapshot.h"
 #include "server/base/map.h"
 #include "server/cli.h"
@@ -71,24 +72,6 @@ void flow_end_all(
 /* routing.c: x-should-retry and Retry-After of an error answer. */
 struct error_answer;
 void routing_add_error_headers(struct http_request *r, const struct error_answer *a);
-
-/* probe.c: ask an endpoint for its models, with a secret, within ROUTING_PROBE_MS. Nothing of the answer but the ids is kept. */
-#define ROUTING_PROBE_MS   10000
-#define ROUTING_LISTED_MAX 2000 /* model ids kept of one endpoint's listing */
-struct probe_result {
-	bool ok;
-	int status;
-	int64_t latency_ms;
-	const char *reason; /* static machine word when not ok: "auth", "network", "timeout", ... */
-	struct str words;   /* for a person */
-	const struct str *models; /* in the asker's arena */
-	size_t models_count;
-};
-typedef void probe_cb(void *arg, const struct probe_result *res);
-struct probe;
-struct probe *probe_start(struct worker *w, const struct profile *p, const struct secret *secret,
-			  struct arena *mem, probe_cb *cb, void *arg);
-void probe_cancel(struct probe *p);
 
 /* agents.c: an agent as a body says it; agent_read() answers where it refuses. */
 #define AGENT_FIELDS "default_model description status"

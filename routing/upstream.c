@@ -25,6 +25,8 @@ struct curlm_call *upstream_start(struct curlm *m, const struct upstream_request
 	headers[n++] = (struct curlm_header){"User-Agent", STR("tollgate")};
 	if (u->body.len > 0)
 		headers[n++] = (struct curlm_header){"Content-Type", STR("application/json")};
+	if (p->header_name)
+		headers[n++] = (struct curlm_header){p->header_name, str_from(p->header_value)};
 	for (size_t i = 0; u->client && i < ARRAY_LEN(forwarded); i++) {
 		struct str value = http_header(u->client, forwarded[i]);
 

@@ -66,9 +66,10 @@ LIBSRC := $(filter-out server/main.c,$(SRC))
 OBJ  := $(LIBSRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/gen/sql.o
 MAIN := $(BUILD)/obj/server/main.o
 LIB  := $(BUILD)/libtollgate.a
-# loadtest/ shares no code with the service: every .c there is a program of its own (or its common.c)
+# loadtest/ shares no code with the service: every .c there is a program of its own, or one of the parts
 LOADSRC := $(sort $(wildcard loadtest/*.c))
-LOADBIN := $(patsubst loadtest/%.c,$(BUILD)/%,$(filter-out loadtest/common.c,$(LOADSRC)))
+LOADPART := loadtest/common.c loadtest/vendors.c
+LOADBIN := $(patsubst loadtest/%.c,$(BUILD)/%,$(filter-out $(LOADPART),$(LOADSRC)))
 # one check program per tests/unit/<folder>/test_<file>.c
 UNITSRC := $(sort $(wildcard tests/unit/*/test_*.c tests/unit/*/*/test_*.c))
 UNITBIN := $(UNITSRC:%.c=$(BUILD)/%)
@@ -107,7 +108,7 @@ $(BUILD)/obj/loadtest/%.o: loadtest/%.c
 	@mkdir -p $(@D)
 	@echo "  CC $@"
 	$(Q)$(CC) $(filter-out -I. -I$(BUILD)/gen,$(CFLAGS)) -MMD -MP -c $< -o $@
-$(LOADBIN): $(BUILD)/%: $(BUILD)/obj/loadtest/%.o $(BUILD)/obj/loadtest/common.o
+$(LOADBIN): $(BUILD)/%: $(BUILD)/obj/loadtest/%.o $(LOADPART:%.c=$(BUILD)/obj/%.o)
 	@echo "  LD $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 

@@ -2,8 +2,8 @@
  *
  *   fake_provider --listen 127.0.0.1:0 [--log FILE]
  *
- * Its answers and its usage follow from the request alone, so a test can compute every bill. It can
- * be slow, fail, rate-limit, lie and break off; README.md lists the words it understands.
+ * Its answers and its usage follow from the request alone, so a test can compute every bill. The probes of
+ * all other providers are answered below /PROVIDER_ID (vendors.c). It can be slow, fail, rate-limit, lie and break off; README.md lists the words it understands.
  *
  * One thread, one epoll. A waiting call is a timer, so a slow answer never holds up another one.
  * It must never be reachable from beside this machine: it has no limits worth the name.
@@ -25,6 +25,7 @@
 #include <unistd.h>
 #include <yyjson.h>
 #include "common.h"
+#include "vendors.h"
 
 #define OUT_BYTES_HIGH	    (64 * 1024)	       /* a stream pauses while this much is unsent */
 #define BODY_BYTES_MAX	    (64 * 1024 * 1024) /* twice the service's own default */
@@ -1212,6 +1213,24 @@ static void control_answer(struct conn *c, bool ok)
 	       span_z(ok ? "{\"ok\":true}\n" : "{\"ok\":false}\n"));
 }
 
+/* A probe below /PROVIDER_ID: one answer, kept for GET /_last. */
+static bool vendor_answered(struct conn *c, struct span path)
+{
+	struct vendor_answer a;
+
+	if (!vendor_serve(&c->head, path, (struct span){c->body.at, c->body.len}, &a))
+		return false;
+	last_keep(c);
+	models_count++;
+	text_f(&c->out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s%s%s\r\n",
+	       a.status, reason_of(a.status), a.type, a.body.len,
+	       a.location != NULL ? "Location: " : "", a.location != NULL ? a.location : "",
+	       a.location != NULL ? "\r\n" : "", c->close_after ? "Connection: close\r\n" : "");
+	text_add(&c->out, a.body.at != NULL ? a.body.at : "", a.body.len);
+	text_clear(&a.body);
+	return true;
+}
+
 static void request_serve(struct conn *c)
 {
 	struct span method = c->head.start[0];
@@ -1247,6 +1266,8 @@ static void request_serve(struct conn *c)
 		log_kept.len = 0;
 		log_dropped = calls_count = models_count = finished_count = failed_count = 0;
 		control_answer(c, true);
+	} else if (vendor_answered(c, path)) {
+		return;
 	} else {
 		answer(c, 404, "application/json",
 		       span_z("{\"error\":{\"message\":\"no such path\",\"type\":"

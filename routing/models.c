@@ -128,8 +128,18 @@ void handle_provider_list(struct http_request *r)
 		json_put_z(&o, "base_url", p->base_url);
 		json_put_bool(&o, "base_url_settable", p->base_url_settable);
 		json_put_bool(&o, "secret_required", p->secret_required);
+		json_put_z(&o, "key_example", p->key_example);
 		json_put_z(&o, "key_page", p->key_page);
-		json_put_bool(&o, "supported", p->dialect != NULL);
+		json_put_z(&o, "dialect", p->speaks);
+		json_put_bool(&o, "supported", p->dialect != NULL); /* calls, not connecting */
+		json_arr(&o, "tests");
+		json_put_z(&o, NULL, probe_action_name(PROBE_AUTH));
+		json_put_z(&o, NULL, probe_action_name(PROBE_MODELS));
+		if (p->text != PROVIDER_TEXT_NONE)
+			json_put_z(&o, NULL, probe_action_name(PROBE_TEXT));
+		if (p->voice != PROVIDER_VOICE_NONE)
+			json_put_z(&o, NULL, probe_action_name(PROBE_VOICE));
+		json_arr_end(&o);
 		json_obj_end(&o);
 	}
 	json_arr_end(&o);

@@ -112,9 +112,11 @@ static bool judge_profile(struct candidate *c)
 
 	if (str_is(p->status, "revoked"))
 		reason(c, "revoked");
-	else if (!str_is(p->status, "active") || !p->endpoint_ok || !p->provider->dialect ||
+	else if (!str_is(p->status, "active") || !p->endpoint_ok ||
 		 (p->provider->secret_required && !p->has_secret))
 		reason(c, "disabled");
+	else if (!p->provider->dialect) /* connected, but nobody here translates for it */
+		reason(c, "capability_missing:%s:%s", p->provider->speaks, p->provider->id);
 	return c->reason[0] == '\0';
 }
 

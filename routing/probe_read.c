@@ -131,12 +131,13 @@ struct str probe_read_words(const struct json *root, struct arena *mem)
 	for (size_t i = 0; i < ARRAY_LEN(places); i++)
 		if (json_string(places[i], &words) && words.len > 0)
 			break;
-	char *text = arena_strdup(mem, str_slice(words, 0, WORDS_BYTES_MAX));
+	words = str_slice(words, 0, WORDS_BYTES_MAX);
+	char *text = arena_strdup(mem, words);
 
-	for (char *c = text; *c; c++)
-		if (*c < ' ' || *c > '~')
-			*c = '?';
-	return str_from(text);
+	for (size_t i = 0; i < words.len; i++)
+		if (text[i] < ' ' || text[i] > '~')
+			text[i] = '?';
+	return str_of(text, words.len);
 }
 
 enum probe_health probe_health_of(enum error_class c)

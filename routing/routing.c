@@ -68,6 +68,20 @@ static_assert(BILLING_ROLE_OPERATOR == ROLE_OPERATOR && BILLING_ROLE_OWNER == RO
 #define CALLERS ROLE_INFERENCE
 #define ORG	"/admin/v1/orgs/{org}"
 
+/* An hour slides; the largest limit bounds what is remembered of an actor (sql/migrations/0013). */
+#define PER_HOUR(setting, value, words)                                                            \
+	{                                                                                          \
+		.name = (setting), .type = SETTING_INT, .def = (value), .min = 1, .max = 10000,    \
+		.help = (words),                                                                   \
+	}
+static const struct setting settings[] = {
+	PER_HOUR("credential_updates_per_hour", "10",
+		 "profiles connected, rotated or moved by one actor of one org"),
+	PER_HOUR("credential_tests_per_hour", "20", "profiles tested by one actor of one org"),
+	PER_HOUR("credential_reads_per_hour", "50",
+		 "single profiles read by one actor of one org; lists do not count"),
+	SETTING_LAST};
+
 static const struct endpoint endpoints[] = {
 	{"POST", "/v1/chat/completions", SURFACE_DATA, CALLERS, 0, true, flow_chat_completions,
 	 "A completion in the OpenAI chat dialect, streamed or not"},
@@ -250,6 +264,7 @@ static void metrics(struct service *s, struct metrics_out *m)
 const struct module routing_module = {
 	.name = "routing",
 	.slot = MODULE_ROUTING,
+	.settings = settings,
 	.endpoints = endpoints,
 	.commands = commands,
 	.metrics = metrics,

@@ -83,7 +83,14 @@ bool agent_read(struct http_request *r, const struct json *body, struct agent_fi
 void agent_add(struct pg_batch *b, struct http_request *r, struct str name,
 	       const struct agent_fields *f);
 
-/* profiles.c, routes.c, agents.c, tiers.c, models.c: the control plane of this room. */
+/* profiles.c: a batch for the org of the request's path, whose first statement takes one of the operations that an
+ * actor has in an hour, or ends it with 429. The further statements' rows follow that one's. */
+enum credential_kind { CREDENTIAL_UPDATE, CREDENTIAL_TEST, CREDENTIAL_READ };
+struct pg_batch *credential_batch(struct http_request *r, enum credential_kind kind);
+/* The health of interface.md as a probe leaves it; `listed`: it says how many models there are. In `mem`. */
+struct str profile_health_json(struct arena *mem, const struct probe_result *res, bool listed);
+
+/* profiles.c, profile_test.c, routes.c, agents.c, tiers.c, models.c: the control plane of this room. */
 void handle_profile_create(struct http_request *r);
 void handle_profile_list(struct http_request *r);
 void handle_profile_show(struct http_request *r);

@@ -767,6 +767,7 @@ static enum rc url_judge(const struct egress *e, const struct raw_url *raw,
 		u.host = literal_text(mem, &a, raw->brackets);
 		if (!egress_judge(e, &a, u.port, u.https))
 			return url_denied(err, "its address is not allowed");
+		u.listed = egress_is_listed(e, &a, u.port);
 	} else {
 		u.host = lower(mem, raw->host);
 		why = name_judge(e, u.host, u.port, u.https);

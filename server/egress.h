@@ -24,6 +24,7 @@ struct egress_url {
 	struct str base;   /* re-serialised: scheme://host[:port]/path without a trailing slash */
 	uint16_t port;
 	bool https;
+	bool listed; /* the host is a literal address that the operator's allow-list names, port and all */
 };
 /* Parse and judge a base URL as security.md 3.1 (3) lays out: no userinfo, fragment, query, backslash,
  * white space, control, non-ASCII, '%' in host, trailing dot, odd numeric hosts; https, or http

@@ -87,7 +87,8 @@ typedef void pg_cb(void *arg, const struct pg_result *res);
 struct pg_call;
 struct pg_call *pg_submit(struct pg *p, struct pg_batch *b, pg_cb *cb, void *arg); /* takes `b` */
 void pg_cancel(struct pg_call *c); /* no callback after this; the statement itself may still run */
-/* Fill `e` from a failed result: "TG..." messages give their own code, words and hint. */
+/* Fill `e` from a failed result: "TG..." messages give their own code, words and hint, and a TG429 whose hint begins
+ * with "in N s" its retry_after_s. */
 enum rc pg_result_err(const struct pg_result *r, struct err *e);
 
 size_t pg_row_count(const struct pg_rows *r);

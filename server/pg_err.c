@@ -88,6 +88,21 @@ static enum rc plain_words(const struct pg_result *r, struct err *e)
 	}
 }
 
+/* A TG429 that knows when it passes begins its hint with "in N s". */
+static int wait_of_hint(struct str hint)
+{
+	struct str number;
+	int64_t s;
+
+	if (!str_starts(hint, STR("in ")))
+		return 0;
+	hint = str_slice(hint, 3, hint.len);
+	number = str_cut(&hint, ' ');
+	if (!str_starts(hint, STR("s")) || str_to_i64(number, &s) != RC_OK || s < 1 || s > 86400)
+		return 0;
+	return (int)s;
+}
+
 enum rc pg_result_err(const struct pg_result *r, struct err *e)
 {
 	struct str words = str_from(r->message);
@@ -104,6 +119,8 @@ enum rc pg_result_err(const struct pg_result *r, struct err *e)
 	}
 	if (stable && r->hint[0])
 		err_hint(e, "%s", r->hint);
+	if (stable && e && r->rc == RC_LIMIT)
+		e->retry_after_s = wait_of_hint(str_from(r->hint));
 	err_detail(e, "%s %s", r->sqlstate, r->message);
 	return r->rc;
 }

@@ -30,7 +30,8 @@ SELECT model_put($1, $2, $3::text[], $4::bigint, $5::bigint, $6::jsonb, $7);
 -- in:  $1 limit bigint, $2 cursor text (id of the last one seen, or empty)
 -- out: profiles jsonb, last id text or NULL
 WITH page AS (
-	SELECT p FROM profile p WHERE p.org_id = tg_org() AND ($2 = '' OR p.id < NULLIF($2, '')::uuid)
+	SELECT p FROM profile p WHERE p.org_id = tg_org()
+		AND p.id < coalesce(tg_cursor_uuid($2), 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
 	ORDER BY p.id DESC LIMIT $1::bigint + 1
 ), shown AS (SELECT p FROM page ORDER BY (p).id DESC LIMIT $1::bigint)
 SELECT coalesce((SELECT jsonb_agg(profile_json(p) ORDER BY (p).id DESC) FROM shown), '[]'::jsonb),
@@ -44,22 +45,39 @@ SELECT profile_json(profile_get($1));
 SELECT profile_create($1::uuid, $2, $3, $4, $5, $6::text[], $7::int, $8::boolean, $9::bytea, $10, $11, $12::text[], $13::jsonb, $14::jsonb, $15);
 
 -- name: routing_profile_change
--- in: $1 id or name, $2 name, $3 models text[], $4 priority int, $5 default bool, $6 status, $7 actor, $8 request_id; NULL leaves as is
-SELECT profile_change($1, $2, $3::text[], $4::int, $5::boolean, $6, $7::jsonb, $8);
+-- in: $1 id or name, $2 name, $3 models text[], $4 priority int, $5 default bool, $6 status, $7 base_url, $8 actor, $9 request_id; NULL leaves as is
+SELECT profile_change($1, $2, $3::text[], $4::int, $5::boolean, $6, $7, $8::jsonb, $9);
 
 -- name: routing_profile_secret_version
 -- out: profile_id uuid, next_version bigint, provider text, base_url text
 SELECT profile_id, next_version, provider, base_url FROM profile_secret_version($1);
 
 -- name: routing_profile_rotate
-SELECT profile_rotate($1::uuid, $2::bigint, $3::bytea, $4, $5, $6::jsonb, $7);
+-- in: $1 id uuid, $2 row_version, $3 base_url, $4 sealed, $5 masked, $6 fingerprint, $7 listed text[], $8 health jsonb, $9 actor, $10 request_id
+SELECT profile_rotate($1::uuid, $2::bigint, $3, $4::bytea, $5, $6, $7::text[], $8::jsonb, $9::jsonb, $10);
+
+-- name: routing_profile_open
+-- A profile and its sealed secret, for a test.
+-- in:  $1 id or name
+-- out: id uuid, provider, base_url, status text, models jsonb, listed jsonb, row_version bigint (0: no secret), sealed bytea
+SELECT p.id, p.provider, p.base_url, p.status, to_jsonb(p.models), to_jsonb(p.listed), coalesce(s.row_version, 0), s.sealed
+FROM profile_get($1) p LEFT JOIN secret s ON s.org_id = p.org_id AND s.id = p.id AND s.field = 'api_key';
 
 -- name: routing_profile_revoke
 SELECT profile_revoke($1, $2::jsonb, $3);
 
--- name: routing_profile_health
--- in: $1 id uuid, $2 health jsonb, $3 listed text[] or NULL, $4 actor, $5 request_id
-SELECT profile_health($1::uuid, $2::jsonb, $3::text[], $4::jsonb, $5);
+-- name: routing_profile_tested
+-- in: $1 id uuid, $2 row_version, $3 action, $4 health jsonb or NULL, $5 listed text[] or NULL, $6 result, $7 actor, $8 request_id
+SELECT profile_tested($1::uuid, $2::bigint, $3, $4::jsonb, $5::text[], $6, $7::jsonb, $8);
+
+-- name: routing_profile_refused
+-- in: $1 action, $2 object, $3 reason, $4 actor, $5 request_id
+SELECT profile_refused($1, $2, $3, $4::jsonb, $5);
+
+-- name: routing_credential_take
+-- One operation of the hour's, or the refusal that ends the batch.
+-- in: $1 kind ("update", "test", "read"), $2 actor jsonb, $3 limit bigint
+SELECT credential_take($1, $2::jsonb, $3::bigint);
 
 -- name: routing_routes_list
 -- in:  $1 limit bigint, $2 cursor text (name of the last one seen, or empty)

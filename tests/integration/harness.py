@@ -424,6 +424,9 @@ class Tollgate:
             "TOLLGATE_ADMIN_TOKEN": ADMIN_TOKEN,
             "TOLLGATE_EGRESS_ALLOW": f"127.0.0.1/32:{self.fake.port}",
             "TOLLGATE_WORKERS": "2",
+            "TOLLGATE_CREDENTIAL_UPDATES_PER_HOUR": "10000",  # its own tests are in test_credential_limits.py
+            "TOLLGATE_CREDENTIAL_TESTS_PER_HOUR": "10000",
+            "TOLLGATE_CREDENTIAL_READS_PER_HOUR": "10000",
             "TOLLGATE_JOURNAL_DIR": os.path.join(self.dir, "journal"),
         }
         for name, value in (env or {}).items():

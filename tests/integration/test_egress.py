@@ -204,10 +204,12 @@ class Binding(harness.Case):
         actor = json.loads(self.tg.sql("SELECT actor FROM tollgate.audit WHERE action = 'profile.create' ORDER BY seq DESC")[0][0])
         self.assertEqual(actor, {"type": "api_key", "id": key["id"], "name": "auditee", "role": "admin"})
 
-    def test_the_base_url_of_a_profile_is_not_changed_in_place(self):
-        self.tg.setup_profile(self.org, "fixed", models=["fixed-model"])
-        status, envelope = self.org.admin("PATCH", "/profiles/fixed", {"base_url": self.thief.base_url})
-        self.assertEqual((status, envelope["error"]["field"]), (400, "base_url"))
+    def test_s54_a_profile_that_moves_takes_no_secret_along(self):
+        self.tg.setup_profile(self.org, "moved", secret="fake-left-behind", models=["moved-model"])
+        status, envelope = self.org.admin("PATCH", "/profiles/moved", {"base_url": self.thief.base_url})
+        self.assertEqual((status, envelope["data"]["secret"], envelope["data"]["status"]), (200, None, "disabled"))
+        self.org.admin("POST", "/profiles/moved/test", {"action": "list_models"})  # asks the new endpoint, as nobody
+        self.assertNotIn("fake-left-behind", json.dumps(self.thief.last()))
 
     def test_a_key_of_the_wrong_form_is_refused_when_it_is_rotated_too(self):
         made = {"name": "form", "provider": "openai", "secret": "sk-fake-0000000000000000", "validate": False}

@@ -35,11 +35,12 @@ class Profiles(harness.Case):
         self.assertEqual(self.org.admin("GET", "/profiles/broken")[0], 404)
 
     def test_bad_profiles(self):
-        for change, field in (({"provider": "nobody"}, "provider"), ({"provider": "anthropic"}, "provider"),
+        for change, field in (({"provider": "nobody"}, "provider"), ({"provider": "anthropic", "base_url": "https://example.com"}, "base_url"),
                               ({"base_url": "http://169.254.169.254/"}, "base_url"), ({"base_url": "http://127.0.0.1:1/"}, "base_url"),
                               ({"base_url": "file:///etc/passwd"}, "base_url"), ({"base_url": "http://a@b/"}, "base_url"),
                               ({"billing_source": "platform"}, "billing_source"), ({"models": []}, "models"),
-                              ({"secret": "with space"}, "secret"), ({"priority": -1}, "priority"), ({"name": "a/b"}, None)):
+                              ({"secret": "with space"}, "secret"), ({"credential_source": "platform_env"}, "credential_source"),
+                              ({"credential_source": "platform_vault"}, "credential_source"), ({"priority": -1}, "priority"), ({"name": "a/b"}, None)):
             with self.subTest(change=change):
                 status, envelope = self.connect(**{"name": "bad", **change})
                 self.assertEqual(status, 400, envelope)

@@ -141,7 +141,7 @@ class Rls(harness.Case):
         # Postgres' own owner functions see the org of the transaction and no other, whatever they are given.
         profile = self.tg.sql(f"SELECT id FROM tollgate.profile WHERE org_id = '{two}'")[0][0]
         self.refused(one, f"SELECT profile_revoke('{profile}', '{{}}', 'r')", "profile_not_found")
-        self.refused(one, f"SELECT profile_rotate('{profile}', 2, '\\x00', '****', '00000000', '{{}}', 'r')", "profile_not_found")
+        self.refused(one, f"SELECT profile_rotate('{profile}', 2, 'http://127.0.0.1/', '\\x00', '****', '00000000', NULL, NULL, '{{}}', 'r')", "profile_not_found")
         self.refused(one, f"SELECT secret_put('{profile}', 'api_key', 2, '\\x00', '****', '00000000')", "secret_changed|check")
         key = self.orgs["two"].key_id
         self.refused(one, f"SELECT key_revoke('{key}', '{{}}', 'r')", "not_found")

@@ -375,7 +375,7 @@ static const struct row rows[] = {
 	{.org = "m mistral byok *",
 	 .platform = PLATFORM,
 	 .model = "mistral-a",
-	 .want = "model: m/mistral-a=disabled !no_route"},
+	 .want = "model: m/mistral-a=capability_missing:openai_chat:mistral !no_route"},
 	{.org = BYOK " disabled;b openai byok *",
 	 .platform = PLATFORM,
 	 .model = "gpt-a",

@@ -257,6 +257,32 @@ START_TEST(reserialising_changes_nothing_more)
 }
 END_TEST
 
+/* A literal address the allow-list names, port and all: not one that is merely public, and no name. */
+START_TEST(an_address_that_is_listed_is_said_so)
+{
+	static const struct {
+		const char *url;
+		bool listed;
+	} cases[] = {
+		{"http://10.1.2.3:8000/v1", true},  {"https://10.9.9.9:9443", true},
+		{"https://1.1.1.1/v1", false},	    {"https://8.8.8.8:9000/v1", true},
+		{"https://8.8.8.8:9001/v1", false}, {"https://api.example/v1", false},
+	};
+	struct egress *e = egress("10.0.0.0/8,8.8.8.8/32:9000");
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct arena *mem = arena_new(1 << 16);
+		struct egress_url u;
+		struct err err;
+
+		ck_assert_int_eq(egress_parse(e, str_from(cases[i].url), mem, &u, &err), RC_OK);
+		ck_assert_msg(u.listed == cases[i].listed, "%s", cases[i].url);
+		arena_free(mem);
+	}
+	egress_free(e);
+}
+END_TEST
+
 START_TEST(deny_table_edges)
 {
 	static const struct {
@@ -515,6 +541,7 @@ int main(void)
 	tcase_add_test(t, nul_inside_is_refused);
 	tcase_add_test(t, good_urls_are_written_one_way);
 	tcase_add_test(t, reserialising_changes_nothing_more);
+	tcase_add_test(t, an_address_that_is_listed_is_said_so);
 	tcase_add_test(t, deny_table_edges);
 	tcase_add_test(t, ports);
 	tcase_add_test(t, allow_list_opens_what_it_names_and_no_more);

@@ -235,6 +235,35 @@ START_TEST(our_functions_speak_for_themselves)
 }
 END_TEST
 
+START_TEST(a_limit_says_when_it_passes)
+{
+	static const struct {
+		const char *hint;
+		int wait;
+	} hints[] = {
+		{"in 1873 s, at 2026-11-20T19:05:41.000000Z", 1873},
+		{"in 1 s", 1},
+		{"in 0 s, at once", 0},
+		{"in 86401 s", 0},
+		{"in -5 s", 0},
+		{"in x s", 0},
+		{"in 5", 0},
+		{"in 5 minutes", 0},
+		{"in ", 0},
+		{"wait 5 s", 0},
+		{"", 0},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(hints); i++)
+		ck_assert_int_eq(
+			said(RC_LIMIT, "TG429", "too_often: words", hints[i].hint).retry_after_s,
+			hints[i].wait);
+	/* of nothing else */
+	ck_assert_int_eq(said(RC_CONFLICT, "TG409", "a: b", "in 5 s").retry_after_s, 0);
+	ck_assert_int_eq(said(RC_LIMIT, "53300", "too many", "in 5 s").retry_after_s, 0);
+}
+END_TEST
+
 START_TEST(the_databases_words_stay_in_the_log)
 {
 	struct err err = said(RC_INVALID, "22P02", "invalid input syntax: \"canary\"", "canary");
@@ -266,6 +295,7 @@ int main(void)
 	tcase_add_test(t, org_by_name_takes_no_odd_one);
 	tcase_add_test(t, sqlstates);
 	tcase_add_test(t, our_functions_speak_for_themselves);
+	tcase_add_test(t, a_limit_says_when_it_passes);
 	tcase_add_test(t, the_databases_words_stay_in_the_log);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);

@@ -117,14 +117,18 @@ static int profile_create(struct cli *cli, const char *org, int argc, char **arg
 static int profile_rotate(struct cli *cli, const char *org, int argc, char **argv)
 {
 	const char *secret_file = cli_flag(&argc, argv, "--secret-file");
+	const bool validate = cli_switch(&argc, argv, "--validate");
 	AUTO(buf) struct buf body = BUF_INIT(FILE_BYTES_MAX);
 	struct json_out o;
 	int status;
 
 	if (cli_leftover_flags(cli, argc, argv) || argc != 2)
-		return cli_usage_error(cli, "profile rotate --org O PROFILE [--secret-file FILE]");
+		return cli_usage_error(
+			cli, "profile rotate --org O PROFILE [--secret-file FILE] [--validate]");
 	json_out_begin(&o, &body);
 	json_obj(&o, NULL);
+	if (validate)
+		json_put_bool(&o, "validate", true);
 	if (!put_secret(cli, &o, secret_file, &status))
 		return status;
 	json_obj_end(&o);
@@ -134,19 +138,72 @@ static int profile_rotate(struct cli *cli, const char *org, int argc, char **arg
 			&o, &body);
 }
 
-/* Exit status 1 when the connection is bad: the answer says why. */
-static int profile_test(struct cli *cli, const char *org, const char *name)
+static int profile_change(struct cli *cli, const char *org, int argc, char **argv)
 {
-	AUTO(buf) struct buf text = BUF_INIT(FILE_BYTES_MAX);
-	struct str path =
-		arena_printf(cli->mem, "%.*s/test", STR_FMT(org_path(cli, org, "profiles", name)));
-	struct json *data = NULL;
-	struct err e = {0};
-	bool ok = false;
-	int status, shown;
-	enum rc rc =
-		cli_api(cli, "POST", path, STR("{\"action\":\"test_auth\"}"), &data, &status, &e);
+	const char *name = cli_flag(&argc, argv, "--name"),
+		   *base_url = cli_flag(&argc, argv, "--base-url");
+	const char *models = cli_flag(&argc, argv, "--models"),
+		   *priority = cli_flag(&argc, argv, "--priority");
+	const char *state = cli_flag(&argc, argv, "--status");
+	AUTO(buf) struct buf body = BUF_INIT(FILE_BYTES_MAX);
+	struct json_out o;
+	int64_t n = 0;
 
+	if (cli_leftover_flags(cli, argc, argv))
+		return CLI_USAGE;
+	if (argc != 2 || !(name || base_url || models || priority || state))
+		return cli_usage_error(
+			cli,
+			"profile change --org O PROFILE [--name N] [--base-url URL] [--models LIST] [--priority N] [--status active|disabled]");
+	if (priority && str_to_i64(str_from(priority), &n) != RC_OK)
+		return cli_usage_error(cli, "--priority is no number");
+	json_out_begin(&o, &body);
+	json_obj(&o, NULL);
+	if (name)
+		json_put_z(&o, "name", name);
+	if (base_url)
+		json_put_z(&o, "base_url", base_url);
+	if (models)
+		put_list(&o, "models", models);
+	if (priority)
+		json_put_int(&o, "priority", n);
+	if (state)
+		json_put_z(&o, "status", state);
+	json_obj_end(&o);
+	return api_send(cli, "PATCH", org_path(cli, org, "profiles", argv[1]), &o, &body);
+}
+
+/* Exit status 1 when the connection is bad: the answer says why. */
+static int profile_test(struct cli *cli, const char *org, int argc, char **argv)
+{
+	const char *action = cli_flag(&argc, argv, "--action"),
+		   *model = cli_flag(&argc, argv, "--model");
+	AUTO(buf) struct buf text = BUF_INIT(FILE_BYTES_MAX), body = BUF_INIT(4096);
+	struct json *data = NULL;
+	struct json_out o;
+	struct err e = {0};
+	struct str path;
+	bool ok = false;
+	int status = 0, shown;
+	enum rc rc;
+
+	if (cli_leftover_flags(cli, argc, argv))
+		return CLI_USAGE;
+	if (argc != 2)
+		return cli_usage_error(
+			cli,
+			"profile test --org O PROFILE [--action test_auth|list_models|test_text|test_voice] [--model M]");
+	path = arena_printf(cli->mem, "%.*s/test",
+			    STR_FMT(org_path(cli, org, "profiles", argv[1])));
+	json_out_begin(&o, &body);
+	json_obj(&o, NULL);
+	json_put_z(&o, "action", action ? action : "test_auth");
+	if (model)
+		json_put_z(&o, "model", model);
+	json_obj_end(&o);
+	rc = json_out_end(&o);
+	if (rc == RC_OK)
+		rc = cli_api(cli, "POST", path, buf_str(&body), &data, &status, &e);
 	if (rc == RC_OK)
 		rc = json_write(data, &text);
 	if (rc != RC_OK)
@@ -159,23 +216,32 @@ static int profile_test(struct cli *cli, const char *org, const char *name)
 static int profile(struct cli *cli, const char *org, int argc, char **argv)
 {
 	const char *verb = argv[0];
+
 	if (strcmp(verb, "create") == 0)
 		return profile_create(cli, org, argc, argv);
 	if (strcmp(verb, "rotate") == 0)
 		return profile_rotate(cli, org, argc, argv);
+	if (strcmp(verb, "change") == 0)
+		return profile_change(cli, org, argc, argv);
+	if (strcmp(verb, "test") == 0)
+		return profile_test(cli, org, argc, argv);
 	if (cli_leftover_flags(cli, argc, argv))
 		return CLI_USAGE;
 	if (strcmp(verb, "list") == 0 && argc == 1)
 		return cli_api_print(cli, "GET", org_path(cli, org, "profiles", NULL), STR(""));
 	if (strcmp(verb, "show") == 0 && argc == 2)
 		return cli_api_print(cli, "GET", org_path(cli, org, "profiles", argv[1]), STR(""));
+	if (strcmp(verb, "default") == 0 && argc == 2)
+		return cli_api_print(cli, "PUT",
+				     arena_printf(cli->mem, "%.*s/default",
+						  STR_FMT(org_path(cli, org, "profiles", argv[1]))),
+				     STR(""));
 	if (strcmp(verb, "revoke") == 0 && argc == 2)
 		return cli_api_print(cli, "DELETE", org_path(cli, org, "profiles", argv[1]),
 				     STR(""));
-	if (strcmp(verb, "test") == 0 && argc == 2)
-		return profile_test(cli, org, argv[1]);
 	return cli_usage_error(
-		cli, "profile create | list | show | test | rotate | revoke  --org O [PROFILE]");
+		cli,
+		"profile create | list | show | change | test | rotate | default | revoke  --org O [PROFILE]");
 }
 
 static bool read_file(const char *file, struct buf *out)

@@ -165,7 +165,8 @@ static const struct endpoint endpoints[] = {
 	{.method = NULL}};
 
 static const struct command commands[] = {
-	{"profile", "create | list | show | test | rotate | revoke  --org O [...]",
+	{"profile",
+	 "create | list | show | change | test | rotate | default | revoke  --org O [...]",
 	 "provider profiles of an org", routing_command},
 	{"route", "put | list | show | delete  --org O [...]", "chains of an org", routing_command},
 	{"agent",

@@ -32,6 +32,11 @@ static struct str org_path(struct cli *cli, const char *org, const char *rest, c
 			    name ? "/" : "", STR_FMT(n));
 }
 
+struct str routing_org_path(struct cli *cli, const char *org, const char *rest, const char *name)
+{
+	return org_path(cli, org, rest, name);
+}
+
 static void put_list(struct json_out *o, const char *key, const char *comma_list)
 {
 	struct str rest = str_from(comma_list);

@@ -164,6 +164,33 @@ static const struct endpoint endpoints[] = {
 	 handle_tier_delete, "Delete a tier that no org has"},
 	{.method = NULL}};
 
+#define VALIDATE_HELP                                                                               \
+	"ask every endpoint of a file, or of an org, whether it serves the models that use it\n\n"  \
+	"  --config FILE   a YAML file of endpoints (- is stdin): asked from here, without a\n"     \
+	"                  service and without a database\n"                                        \
+	"  --org O         the active profiles of an org, asked by the running service;\n"          \
+	"                  --profile P for one of them\n"                                           \
+	"  --all           the active profiles of every org; with the others: all there are,\n"     \
+	"                  which they ask anyway\n\n"                                               \
+	"FILE:\n"                                                                                   \
+	"  endpoints:                  # or a list of these, each with name:\n"                     \
+	"    main:\n"                                                                               \
+	"      provider: openai        # openai_compatible when left out\n"                         \
+	"      base_url: https://...   # the provider's own when left out\n"                        \
+	"      api_key_env: NAME       # or api_key_file: PATH; never the key itself\n"             \
+	"      model_id: gpt-5-mini    # what is used when nobody says otherwise\n"                 \
+	"      timeout_s: 10           # of one attempt; here ten seconds at most\n"                \
+	"      retry: {max_retries: 0, backoff_s: 0.5}   # or both beside timeout_s\n"              \
+	"  endpoint: {...}             # older files: one, without a name; or its URL, and the\n"   \
+	"                              # other keys beside it\n"                                    \
+	"  default: {endpoint: main, model_id: gpt-5-mini}\n"                                       \
+	"  phases: {plan: {model_id: gpt-5}}\n"                                                     \
+	"  agents: {writer: {phase: plan, endpoint: main, timeout_s: 5}}\n\n"                       \
+	"Field by field, agent goes before its phase, phase before default, default before the\n"   \
+	"endpoint's own. An endpoint is asked once, with the least patience of those who use it.\n" \
+	"Addresses that are not public must stand in TOLLGATE_EGRESS_ALLOW.\n"                      \
+	"Exit status: 0 all good, 1 a connection is bad, 2 usage or the file, 3 no service."
+
 static const struct command commands[] = {
 	{"profile",
 	 "create | list | show | change | test | rotate | default | revoke  --org O [...]",
@@ -176,6 +203,8 @@ static const struct command commands[] = {
 	 routing_command},
 	{"explain", "--org O --model M [--agent A] [--intent I] [--needs vision,tools]",
 	 "which chain would be used and why, without calling anyone", routing_command},
+	{"validate-connection", "--config FILE | --org O [--profile P] | --all", VALIDATE_HELP,
+	 validate_command},
 	{NULL, NULL, NULL, NULL}};
 
 /* ---- life ---------------------------------------------------------------------------------------------------- */

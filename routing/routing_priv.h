@@ -120,6 +120,9 @@ void handle_provider_list(struct http_request *r);
 void handle_openai_models(struct http_request *r);
 void handle_openai_model(struct http_request *r);
 int routing_command(struct cli *cli, int argc, char **argv); /* profile | route | explain */
+/* "/admin/v1/orgs/ORG/REST[/NAME]", what others named percent-encoded. */
+struct str routing_org_path(struct cli *cli, const char *org, const char *rest, const char *name);
+int validate_command(struct cli *cli, int argc, char **argv); /* validate.c */
 
 /* Who did it, for the audit log: {"type":"key","id":"..."} or {"type":"operator"}. */
 /* The sealed field of a profile's secret: it names the origin, so that a secret opens for no other. */

@@ -19,12 +19,16 @@ struct cli {
 	bool json;
 	struct config *config; /* loaded on demand by cli_config() */
 	const char *config_file;
+	const char *version; /* of this build */
 	const struct module *const *modules;
 	struct arena *mem;
 	struct buf out;	 /* the human form or the data JSON */
 	struct str meta; /* of the last answer of the admin API, JSON; printed with the data */
 };
 
+/* What settings say, into cli->mem ("" when unset). Lenient: what is required to serve may be missing. */
+MUST_CHECK enum rc cli_settings(struct cli *cli, const char *const *names, const char **values,
+				size_t n, struct err *err);
 /* --name VALUE or --name=VALUE: removes it from argv and returns the value; NULL: absent. */
 const char *cli_flag(int *argc, char **argv, const char *name);
 bool cli_switch(int *argc, char **argv, const char *name);

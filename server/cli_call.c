@@ -79,6 +79,12 @@ static enum rc settings_read(struct cli *cli, const char *const *names, const ch
 	return RC_OK;
 }
 
+enum rc cli_settings(struct cli *cli, const char *const *names, const char **values, size_t n,
+		     struct err *err)
+{
+	return settings_read(cli, names, values, n, err);
+}
+
 static void value_wipe(const char *value)
 {
 	explicit_bzero((char *)(uintptr_t)value, strlen(value));

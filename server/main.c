@@ -91,7 +91,8 @@ static void help_print(FILE *out)
 	fprintf(out, "usage: tollgate COMMAND [ARGUMENTS] [--json] [--config FILE]\n\n");
 	for (size_t t = 0; t < n; t++)
 		for (const struct command *c = tables[t]; c->name; c++)
-			fprintf(out, "  %-14s %s\n  %-14s   %s\n", c->name, c->usage, "", c->help);
+			fprintf(out, "  %-14s %s\n  %-14s   %.*s\n", c->name, c->usage, "",
+				(int)strcspn(c->help, "\n"), c->help);
 	fprintf(out, "\nsettings (environment TOLLGATE_<NAME>, or a key of the YAML file):\n\n");
 	for (const struct setting *const *t = service_setting_tables(modules); *t; t++)
 		for (const struct setting *s = *t; s->name; s++)
@@ -117,7 +118,8 @@ static const struct command *command_find(const char *name)
 
 int main(int argc, char **argv)
 {
-	struct cli cli = {.modules = modules, .out = BUF_INIT(16u << 20)};
+	struct cli cli = {
+		.modules = modules, .version = TOLLGATE_VERSION, .out = BUF_INIT(16u << 20)};
 	const struct command *command;
 	struct err err = {0};
 	int status;

@@ -15,7 +15,7 @@ struct cli;
 struct command {	   /* `tollgate <name> ...` */
 	const char *name;  /* "ledger" */
 	const char *usage; /* "verify | export --org O | ..." */
-	const char *help;  /* one line */
+	const char *help;  /* one line; what follows it is for `COMMAND --help` alone */
 	int (*run)(struct cli *cli, int argc,
 		   char **argv); /* argv[0] is the name; exit status of interface.md */
 };

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "server/base/err.h"
 #include "server/base/rc.h"
 #include "server/base/str.h"
 
@@ -18,6 +19,9 @@ struct secret {
 };
 #define SECRET_INIT ((struct secret){NULL, 0})
 
+/* Once per process, before any secret. RC_INVALID: the secure heap cannot be had at all. `*locked` is false when
+ * it is there but not locked into memory. */
+MUST_CHECK enum rc secret_heap_start(struct err *err, bool *locked);
 MUST_CHECK enum rc secret_from(struct str plain,
 			       struct secret *ret); /* copies; wipe your own copy */
 MUST_CHECK enum rc secret_random(struct secret *ret, size_t len);

@@ -25,11 +25,15 @@ struct work { /* in the request's arena; the secret is wiped when that goes */
 	struct str ref; /* id or name, as in the path */
 	struct org_id org;
 	bool validate, rotate;
+	bool secret_later;	   /* whether it has one to be complete is not known yet */
 	int64_t began_ms;	   /* of the probes: they share one time limit */
 	struct probe_result probe; /* of the key */
 	struct probe_result list;  /* of the models, where that is another question */
 	bool probed;
 	struct err refusal;
+	void (*prepared)(void *arg); /* the storing is somebody else's */
+	void *arg;
+	struct sealed *kept; /* for it; NULL: no secret */
 };
 
 const char *routing_secret_field(struct arena *mem, struct str origin)
@@ -311,12 +315,11 @@ static void add_sealed(struct pg_batch *b, const struct sealed *sealed)
 	}
 }
 
-static void store(struct work *w, const struct sealed *sealed)
+/* The statement that stores what is prepared. */
+static void add_store(struct work *w, struct pg_batch *b, const struct sealed *sealed)
 {
 	struct http_request *r = w->req;
-	struct pg_batch *b = pg_batch_new();
 
-	pg_batch_org_ref(b, r->params[0]);
 	if (w->rotate) {
 		pg_batch_add(b, &sql_routing_profile_rotate);
 		pg_param_uuid(b, w->profile.id);
@@ -337,7 +340,30 @@ static void store(struct work *w, const struct sealed *sealed)
 	add_probe(w, b);
 	pg_param_str(b, vault_actor(r));
 	pg_param_z(b, r->id_text);
-	admin_run(r, b, w->rotate ? 200 : 201);
+}
+
+static void store(struct work *w, const struct sealed *sealed)
+{
+	struct pg_batch *b = pg_batch_new();
+
+	pg_batch_org_ref(b, w->req->params[0]);
+	add_store(w, b, sealed);
+	admin_run(w->req, b, w->rotate ? 200 : 201);
+}
+
+/* Prepared: store it, or hand on to who stores it with more. */
+static void finish(struct work *w, const struct sealed *sealed)
+{
+	if (!w->prepared) {
+		store(w, sealed);
+		return;
+	}
+	if (sealed) {
+		w->kept = ARENA_NEW(w->req->mem, struct sealed);
+		*w->kept = *sealed;
+		w->kept->blob = arena_str(w->req->mem, sealed->blob);
+	}
+	w->prepared(w->arg);
 }
 
 static void on_sealed(void *arg, enum rc rc, const struct sealed *sealed, const struct err *err)
@@ -348,13 +374,13 @@ static void on_sealed(void *arg, enum rc rc, const struct sealed *sealed, const 
 	if (rc != RC_OK)
 		http_reply_err(w->req, rc, err);
 	else
-		store(w, sealed);
+		finish(w, sealed);
 }
 
 static void seal(struct work *w)
 {
 	if (!w->has_secret) {
-		store(w, NULL);
+		finish(w, NULL);
 		return;
 	}
 	w->profile.secret.org = w->org;
@@ -479,19 +505,12 @@ static void on_org(struct http_request *r, const struct pg_result *res, void *ar
 		seal(w);
 }
 
-void handle_profile_create(struct http_request *r)
+/* A body that connects a profile. Answers where it refuses. */
+static bool read_profile(struct http_request *r, const struct json *body, struct work *w)
 {
-	struct json *body = admin_body(
-		r,
-		"name provider base_url secret billing_source credential_source models priority default validate");
-	struct pg_batch *b;
-	struct work *w;
 	struct err e = {0};
 	enum rc rc;
 
-	if (!body)
-		return;
-	w = work_new(r);
 	w->validate = true;
 	w->profile.id = uuid_v7();
 	w->profile.priority = 100;
@@ -505,12 +524,27 @@ void handle_profile_create(struct http_request *r)
 		rc = admin_bool(body, "validate", false, &w->validate, &e);
 	if (rc != RC_OK) {
 		http_reply_err(r, rc, &e);
-		return;
+		return false;
 	}
-	if (!read_provider(r, body, &w->profile) || !read_base_url(r, body, &w->profile, true) ||
-	    !read_billing(r, body, &w->profile) ||
-	    !read_models(r, body, &w->profile.models, &w->profile.models_count) ||
-	    !read_secret(r, body, w->profile.provider->secret_required, w) || !secret_form_ok(w))
+	return read_provider(r, body, &w->profile) && read_base_url(r, body, &w->profile, true) &&
+	       read_billing(r, body, &w->profile) &&
+	       read_models(r, body, &w->profile.models, &w->profile.models_count) &&
+	       read_secret(r, body, !w->secret_later && w->profile.provider->secret_required, w) &&
+	       secret_form_ok(w);
+}
+
+void handle_profile_create(struct http_request *r)
+{
+	struct json *body = admin_body(
+		r,
+		"name provider base_url secret billing_source credential_source models priority default validate");
+	struct pg_batch *b;
+	struct work *w;
+
+	if (!body)
+		return;
+	w = work_new(r);
+	if (!read_profile(r, body, w))
 		return;
 	b = credential_batch(r, CREDENTIAL_UPDATE);
 	pg_batch_add(b, &sql_routing_org);
@@ -543,6 +577,50 @@ void handle_profile_rotate(struct http_request *r)
 	admin_run_cb(r, b, on_org, w);
 }
 
+/* ---- the same steps for who stores several in one transaction ------------------------------------------ */
+
+struct work *profile_work(struct http_request *r, const struct json *body)
+{
+	struct work *w = work_new(r);
+
+	w->secret_later = true;
+	return read_profile(r, body, w) ? w : NULL;
+}
+
+const struct profile *profile_work_profile(const struct work *w)
+{
+	return &w->profile;
+}
+
+const struct secret *profile_work_secret(const struct work *w)
+{
+	return w->has_secret ? &w->secret : NULL;
+}
+
+void profile_work_rotates(struct work *w, struct uuid id, int64_t row_version)
+{
+	w->rotate = true;
+	w->profile.id = id;
+	w->profile.secret.row_version = row_version;
+}
+
+void profile_work_prepare(struct work *w, struct org_id org, void (*prepared)(void *arg), void *arg)
+{
+	w->org = org;
+	w->prepared = prepared;
+	w->arg = arg;
+	w->began_ms = clock_mono_ms();
+	if (w->validate)
+		ask(w, PROBE_AUTH, on_validated);
+	else
+		seal(w);
+}
+
+void profile_work_add(struct work *w, struct pg_batch *b)
+{
+	add_store(w, b, w->kept);
+}
+
 /* ---- change ------------------------------------------------------------------------------------------ */
 
 struct change_work { /* what is absent stays as it is */
@@ -555,31 +633,46 @@ struct change_work { /* what is absent stays as it is */
 	int is_default;	  /* -1: absent */
 };
 
+static void add_change(struct pg_batch *b, struct http_request *r, struct str ref, struct str name,
+		       const struct str *models, size_t models_count, int64_t priority,
+		       int is_default, struct str status, struct str base_url)
+{
+	pg_batch_add(b, &sql_routing_profile_change);
+	pg_param_str(b, ref);
+	pg_param_str(b, name);
+	if (models)
+		pg_param_str_array(b, models, models_count);
+	else
+		pg_param_null(b);
+	if (priority >= 0)
+		pg_param_int(b, priority);
+	else
+		pg_param_null(b);
+	if (is_default >= 0)
+		pg_param_bool(b, is_default != 0);
+	else
+		pg_param_null(b);
+	pg_param_str(b, status);
+	pg_param_str(b, base_url);
+	pg_param_str(b, vault_actor(r));
+	pg_param_z(b, r->id_text);
+}
+
+void profile_change_add(struct pg_batch *b, struct http_request *r, struct str ref, struct str name,
+			const struct str *models, size_t models_count, int64_t priority,
+			int is_default, struct str status)
+{
+	add_change(b, r, ref, name, models, models_count, priority, is_default, status, STR_NULL);
+}
+
 static void change_store(struct change_work *w)
 {
 	struct http_request *r = w->req;
 	struct pg_batch *b = pg_batch_new();
 
 	pg_batch_org_ref(b, r->params[0]);
-	pg_batch_add(b, &sql_routing_profile_change);
-	pg_param_str(b, r->params[1]);
-	pg_param_str(b, w->name);
-	if (w->models)
-		pg_param_str_array(b, w->models, w->models_count);
-	else
-		pg_param_null(b);
-	if (w->priority >= 0)
-		pg_param_int(b, w->priority);
-	else
-		pg_param_null(b);
-	if (w->is_default >= 0)
-		pg_param_bool(b, w->is_default != 0);
-	else
-		pg_param_null(b);
-	pg_param_str(b, w->status);
-	pg_param_str(b, w->base_url);
-	pg_param_str(b, vault_actor(r));
-	pg_param_z(b, r->id_text);
+	add_change(b, r, r->params[1], w->name, w->models, w->models_count, w->priority,
+		   w->is_default, w->status, w->base_url);
 	admin_run(r, b, 200);
 }
 

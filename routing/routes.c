@@ -246,26 +246,44 @@ static bool read_policy(struct http_request *r, const struct json *body, struct 
 	       admin_refuse(r, "invalid_field", "policy", "policy is too long", "");
 }
 
-void handle_route_put(struct http_request *r)
+bool route_read(struct http_request *r, const struct json *body, struct route_texts *ret)
 {
-	struct json *body = admin_body(r, "match targets policy");
 	AUTO(buf) struct buf match = BUF_INIT(16384);
 	AUTO(buf) struct buf targets = BUF_INIT(65536);
 	AUTO(buf) struct buf policy = BUF_INIT(4096);
+
+	if (!read_match(r, body, &match) || !read_targets(r, body, &targets) ||
+	    !read_policy(r, body, &policy))
+		return false;
+	ret->match = arena_str(r->mem, buf_str(&match));
+	ret->targets = arena_str(r->mem, buf_str(&targets));
+	ret->policy = arena_str(r->mem, buf_str(&policy));
+	return true;
+}
+
+void route_add(struct pg_batch *b, struct http_request *r, struct str name,
+	       const struct route_texts *t)
+{
+	pg_batch_add(b, &sql_routing_route_put);
+	pg_param_str(b, name);
+	pg_param_str(b, t->match);
+	pg_param_str(b, t->targets);
+	pg_param_str(b, t->policy);
+	pg_param_str(b, vault_actor(r));
+	pg_param_z(b, r->id_text);
+}
+
+void handle_route_put(struct http_request *r)
+{
+	struct json *body = admin_body(r, ROUTE_FIELDS);
+	struct route_texts t;
 	struct pg_batch *b;
 
-	if (!body || !read_match(r, body, &match) || !read_targets(r, body, &targets) ||
-	    !read_policy(r, body, &policy))
+	if (!body || !route_read(r, body, &t))
 		return;
 	b = pg_batch_new();
 	pg_batch_org_ref(b, r->params[0]);
-	pg_batch_add(b, &sql_routing_route_put);
-	pg_param_str(b, r->params[1]);
-	pg_param_str(b, buf_str(&match));
-	pg_param_str(b, buf_str(&targets));
-	pg_param_str(b, buf_str(&policy));
-	pg_param_str(b, vault_actor(r));
-	pg_param_z(b, r->id_text);
+	route_add(b, r, r->params[1], &t);
 	admin_run(r, b, 200);
 }
 

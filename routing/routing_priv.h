@@ -22,6 +22,7 @@
 #define ROUTING_KEEPALIVE_MS 10000 /* well within the 15 s that interface.md promises */
 
 struct flow;
+struct pg_batch;
 
 struct routing_service {	 /* shared by all threads: counters only */
 	struct counter calls[2]; /* answered, failed */
@@ -73,22 +74,49 @@ void flow_end_all(
 struct error_answer;
 void routing_add_error_headers(struct http_request *r, const struct error_answer *a);
 
-/* agents.c: an agent as a body says it; agent_read() answers where it refuses. */
-#define AGENT_FIELDS "default_model description status"
-struct pg_batch;
-struct agent_fields {
-	struct str default_model, description, status; /* ptr NULL: none */
-};
-bool agent_read(struct http_request *r, const struct json *body, struct agent_fields *ret);
-void agent_add(struct pg_batch *b, struct http_request *r, struct str name,
-	       const struct agent_fields *f);
-
 /* profiles.c: a batch for the org of the request's path, whose first statement takes one of the operations that an
  * actor has in an hour, or ends it with 429. The further statements' rows follow that one's. */
 enum credential_kind { CREDENTIAL_UPDATE, CREDENTIAL_TEST, CREDENTIAL_READ };
 struct pg_batch *credential_batch(struct http_request *r, enum credential_kind kind);
 /* The health of interface.md as a probe leaves it; `listed`: it says how many models there are. In `mem`. */
 struct str profile_health_json(struct arena *mem, const struct probe_result *res, bool listed);
+
+/* profiles.c: the steps of connecting, for who stores several profiles in one transaction. Each answers the request
+ * itself where it refuses. A work lives in the request's arena, its secret is wiped with it. */
+struct work;
+/* As the body of POST .../profiles; a secret may be missing. NULL: refused. */
+struct work *profile_work(struct http_request *r, const struct json *body);
+const struct profile *profile_work_profile(const struct work *w); /* with a new id */
+const struct secret *profile_work_secret(const struct work *w);	  /* NULL: none */
+/* It replaces the secret of a profile that stands, instead of making one. */
+void profile_work_rotates(struct work *w, struct uuid id, int64_t row_version);
+/* Try the connection, unless the body says otherwise, and seal the secret; then `prepared`, which may
+ * run before this returns. */
+void profile_work_prepare(struct work *w, struct org_id org, void (*prepared)(void *arg),
+			  void *arg);
+void profile_work_add(struct work *w, struct pg_batch *b); /* the statement that stores it */
+/* The statement that changes what is given: ptr NULL, and numbers below 0, leave as it is. */
+void profile_change_add(struct pg_batch *b, struct http_request *r, struct str ref, struct str name,
+			const struct str *models, size_t models_count, int64_t priority,
+			int is_default, struct str status);
+
+/* routes.c: a route as a body says it, as three JSON texts; answers where it refuses. */
+struct route_texts {
+	struct str match, targets, policy; /* in r->mem */
+};
+#define ROUTE_FIELDS "match targets policy"
+bool route_read(struct http_request *r, const struct json *body, struct route_texts *ret);
+void route_add(struct pg_batch *b, struct http_request *r, struct str name,
+	       const struct route_texts *t);
+
+/* agents.c: an agent as a body says it; agent_read() answers where it refuses. */
+#define AGENT_FIELDS "default_model description status"
+struct agent_fields {
+	struct str default_model, description, status; /* ptr NULL: none */
+};
+bool agent_read(struct http_request *r, const struct json *body, struct agent_fields *ret);
+void agent_add(struct pg_batch *b, struct http_request *r, struct str name,
+	       const struct agent_fields *f);
 
 /* profiles.c, profile_test.c, routes.c, agents.c, tiers.c, models.c: the control plane of this room. */
 void handle_profile_create(struct http_request *r);
@@ -112,6 +140,9 @@ void handle_tier_put(struct http_request *r);
 void handle_tier_list(struct http_request *r);
 void handle_tier_show(struct http_request *r);
 void handle_tier_delete(struct http_request *r);
+void handle_config_plan(struct http_request *r); /* orgconfig.c */
+void handle_config_apply(struct http_request *r);
+int config_command(struct cli *cli, int argc, char **argv); /* orgconfig_cli.c: plan | apply */
 void handle_org_models(struct http_request *r);
 void handle_model_list(struct http_request *r);
 void handle_model_show(struct http_request *r);

@@ -762,6 +762,8 @@ static void call_end_with_error(struct pg_call *c)
 	res.hint = field_or_empty(c->error, PG_DIAG_MESSAGE_HINT);
 	if (!res.message[0])
 		res.message = "the database refused";
+	while (res.statements < c->rows_count && c->rows[res.statements].res)
+		res.statements++; /* the next one is whose error it is */
 	call_end(c, &res);
 }
 

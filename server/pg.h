@@ -75,7 +75,8 @@ struct pg_result {
 	char sqlstate[6];     /* of the failing statement; "" if none */
 	const char *message;  /* primary message; static storage or the result's, never NULL */
 	const char *hint;     /* never NULL */
-	size_t statements;    /* that delivered rows, without the org's set_config */
+	size_t statements; /* that delivered rows, without the org's set_config; of a failed result how
+			       * many went well before the one that failed */
 	const struct pg_rows *const *rows; /* [statements] */
 };
 typedef void pg_cb(void *arg, const struct pg_result *res);

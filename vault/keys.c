@@ -293,24 +293,20 @@ static void key_on_made(struct http_request *r, const struct pg_result *res, voi
 		http_reply_err(r, rc, &err);
 }
 
-static void key_submit(struct http_request *r, struct key_new *n)
+/* The statement that stores it. */
+static enum rc key_add(struct http_request *r, struct pg_batch *b, const struct key_new *n,
+		       struct err *err)
 {
-	struct vault_worker *v = vault_worker_of(r->worker);
-	const struct pepper *pepper = vault_pepper(v->vault);
+	const struct pepper *pepper = vault_pepper(vault_worker_of(r->worker)->vault);
 	struct str text = str_of(n->key.text, APIKEY_LEN);
 	uint8_t hash[SHA256_BYTES];
-	struct pg_batch *b;
-	struct err err = {0};
 
 	if (!pepper) {
-		err_set(&err, RC_UNAVAILABLE, "vault_unavailable", "the vault has not started yet");
-		err.retry_after_s = 1;
-		http_reply_err(r, RC_UNAVAILABLE, &err);
-		return;
+		err_set(err, RC_UNAVAILABLE, "vault_unavailable", "the vault has not started yet");
+		err->retry_after_s = 1;
+		return RC_UNAVAILABLE;
 	}
 	apikey_hash(secret_str(&pepper->bytes), text, hash);
-	b = pg_batch_new();
-	pg_batch_org_ref(b, r->params[0]);
 	pg_batch_add(b, n->rotates ? &sql_vault_key_rotate : &sql_vault_key_create);
 	if (n->rotates)
 		pg_param_uuid(b, n->was);
@@ -325,6 +321,22 @@ static void key_submit(struct http_request *r, struct key_new *n)
 		pg_param_str(b, n->spec);
 	pg_param_str(b, vault_actor(r));
 	pg_param_z(b, r->id_text);
+	return RC_OK;
+}
+
+static void key_submit(struct http_request *r, struct key_new *n)
+{
+	struct pg_batch *b = pg_batch_new();
+	struct err err = {0};
+	enum rc rc;
+
+	pg_batch_org_ref(b, r->params[0]);
+	rc = key_add(r, b, n, &err);
+	if (rc != RC_OK) {
+		pg_batch_free(b);
+		http_reply_err(r, rc, &err);
+		return;
+	}
 	admin_run_cb(r, b, key_on_made, n);
 }
 
@@ -364,6 +376,30 @@ void keys_create(struct http_request *r)
 	}
 	n->spec = arena_str(r->mem, buf_str(&spec));
 	key_submit(r, n);
+}
+
+/* ---- for who makes keys among other things --------------------------------------------------------- */
+
+enum rc vault_key_spec(struct http_request *r, const struct json *body, struct str *spec,
+		       struct err *err)
+{
+	AUTO(buf) struct buf text = BUF_INIT(KEY_SPEC_BYTES);
+
+	TRY(read_spec(vault_principal(r), body, true, &text, err));
+	*spec = arena_str(r->mem, buf_str(&text));
+	return RC_OK;
+}
+
+enum rc vault_key_add(struct http_request *r, struct pg_batch *b, struct str spec,
+		      struct vault_new_key *ret, struct err *err)
+{
+	struct key_new *n = key_new(r);
+
+	n->spec = spec;
+	TRY(key_draw(n, err));
+	TRY(key_add(r, b, n, err));
+	*ret = (struct vault_new_key){.id = n->id, .text = str_of(n->key.text, APIKEY_LEN)};
+	return RC_OK;
 }
 
 /* ---- the others ---------------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
  * the floor alone; never billing or routing. All functions but the start are for a worker's own thread. */
 #ifndef VAULT_VAULT_H
 #define VAULT_VAULT_H
+#include "server/base/json.h"
 #include "server/http/http.h"
 #include "server/module.h"
 #include "vault/secret.h"
@@ -36,6 +37,20 @@ static inline const struct principal *vault_principal(const struct http_request 
 	return (const struct principal *)r->principal;
 }
 bool vault_model_allowed(const struct principal *p, struct str model);
+
+/* --- API keys made together with other things ------------------------------------------------ */
+struct pg_batch;
+struct vault_new_key {
+	struct uuid id;
+	struct str
+		text; /* the key itself: lives and is wiped with the request; shown once, to its maker */
+};
+/* What a body of POST .../api-keys asks for, checked as there, as the spec of vault_key_add(); in r->mem. */
+MUST_CHECK enum rc vault_key_spec(struct http_request *r, const struct json *body, struct str *spec,
+				  struct err *err);
+/* Draw a key and add the statement that stores it to `b`, which has its org. */
+MUST_CHECK enum rc vault_key_add(struct http_request *r, struct pg_batch *b, struct str spec,
+				 struct vault_new_key *ret, struct err *err);
 
 /* --- rate limits per key, exact on one instance (all workers together) ------------------------ */
 struct vault_limits { /* for the x-ratelimit-* headers; limit 0: not limited */

@@ -319,9 +319,22 @@ static void retry_headers(struct request *q, enum rc rc, const struct err *err)
 		header_line(&q->headers, STR("x-should-retry"), again ? STR("true") : STR("false"));
 }
 
+/* The same error, told of a part of the body. */
+static const struct err *err_within(struct str part, enum rc rc, const struct err *err,
+				    struct err *ret)
+{
+	(void)err_set(ret, rc, err->code, "%.*s: %s", STR_FMT(part), err->message);
+	err_hint(ret, "%s", err->hint);
+	err_field(ret, "%.*s%s%s", STR_FMT(part), err->field[0] ? "." : "", err->field);
+	err_detail(ret, "%s", err->detail);
+	ret->retry_after_s = err->retry_after_s;
+	return ret;
+}
+
 void http_reply_err_as(struct http_request *r, int status, enum rc rc, const struct err *err)
 {
 	static const struct err none;
+	struct err in_part;
 	struct buf b = BUF_INIT(ERROR_BODY_BYTES_MAX);
 
 	if (own(r)->gone) {
@@ -329,6 +342,8 @@ void http_reply_err_as(struct http_request *r, int status, enum rc rc, const str
 		return;
 	}
 	err = err ? err : &none;
+	if (r->within.len > 0)
+		err = err_within(r->within, rc, err, &in_part);
 	status = render(own(r), status, rc, err, &b);
 	retry_headers(own(r), rc, err);
 	if (status == 401 && !header_is_set(own(r), "www-authenticate"))

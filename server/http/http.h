@@ -48,6 +48,8 @@ struct http_request {
 	uint32_t roles;	  /* bits the endpoint's `roles` is tested against */
 	void *user;	  /* the handler's own */
 	bool query_known; /* the query was held against what the handler takes (admin.h) */
+	/* Which part of its body a handler is at, such as "routes.fast": errors name it. Empty: the whole. */
+	struct str within;
 };
 
 typedef void http_handler(struct http_request *r);

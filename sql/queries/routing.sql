@@ -160,3 +160,28 @@ SELECT tier_delete($1, $2::jsonb, $3);
 -- Refuses where the org's tier allows no further profile that is billed so.
 -- in: $1 billing source
 SELECT tier_profile_check($1);
+
+-- name: routing_config_secrets
+-- What stands of the profiles that a document names, for the comparison of their secrets.
+-- in:  $1 names text[]
+-- out: name, id uuid, base_url, row_version bigint (0: no secret), sealed bytea
+SELECT p.name, p.id, p.base_url, coalesce(s.row_version, 0), s.sealed
+FROM profile p LEFT JOIN secret s ON s.org_id = p.org_id AND s.id = p.id AND s.field = 'api_key'
+WHERE p.org_id = tg_org() AND p.status <> 'revoked' AND p.name = ANY ($1::text[]);
+
+-- name: routing_config_org
+-- out: org_id uuid, version bigint
+SELECT org_id, version FROM org WHERE org_id = tg_org();
+
+-- name: routing_config_plan
+-- in: $1 what is wanted jsonb, $2 org as the document names it or NULL, $3 managed_by, $4 prune bool
+SELECT config_plan($1::jsonb, $2, $3, $4::boolean);
+
+-- name: routing_config_begin
+-- in: $1 version bigint
+SELECT config_begin($1::bigint);
+
+-- name: routing_config_end
+-- in: $1 the plan's actions jsonb, $2 managed_by, $3 actor jsonb, $4 request_id
+-- out: version bigint
+SELECT config_end($1::jsonb, $2, $3::jsonb, $4);

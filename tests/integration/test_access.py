@@ -32,7 +32,7 @@ CONTROL = (
     ("GET", ORG + "/routes", CONFIG), ("POST", ORG + "/routes/explain", CONFIG), ("GET", ORG + "/routes/{name}", CONFIG),
     ("PUT", ORG + "/routes/{name}", WRITE), ("DELETE", ORG + "/routes/{name}", WRITE), ("GET", ORG + "/models", READ),
     ("GET", ORG + "/agents", CONFIG), ("GET", ORG + "/agents/{name}", CONFIG), ("PUT", ORG + "/agents/{name}", WRITE),
-    ("DELETE", ORG + "/agents/{name}", WRITE),
+    ("DELETE", ORG + "/agents/{name}", WRITE), ("POST", ORG + "/config/plan", WRITE), ("POST", ORG + "/config/apply", WRITE),
     ("GET", ORG + "/credits", MONEY), ("GET", ORG + "/credits/grants", MONEY), ("POST", ORG + "/credits/grants", OPERATOR),
     ("POST", ORG + "/credits/top-up", OPERATOR), ("GET", ORG + "/ledger/entries", MONEY), ("GET", ORG + "/usage", READ),
     ("GET", ORG + "/usage/calls", READ), ("GET", ORG + "/usage/calls/{request_id}", READ),

@@ -198,6 +198,15 @@ static void hold_answer(struct billing_op *op, enum rc rc, money_t granted,
 	free(op);
 }
 
+static void shortfall_of_budget(const struct pg_rows *rows, size_t i, struct billing_shortfall *s)
+{
+	struct str name = pg_str(rows, i, 6);
+
+	assert(name.len < sizeof s->budget_name);
+	s->budget = pg_uuid(rows, i, 5);
+	memcpy(s->budget_name, name.ptr, name.len);
+}
+
 static void hold_on_row(struct billing_op *op, const struct pg_rows *rows, size_t i)
 {
 	struct billing_counters *count = &op->bw->b->count;
@@ -211,6 +220,10 @@ static void hold_on_row(struct billing_op *op, const struct pg_rows *rows, size_
 		hold_answer(op, RC_OK, money_nano(pg_int(rows, i, 2)), NULL);
 	} else if (str_is(outcome, "short")) {
 		counter_add(&count->short_, 1);
+		hold_answer(op, RC_LIMIT, MONEY_ZERO, &shortfall);
+	} else if (str_is(outcome, "over_budget")) {
+		counter_add(&count->over_budget, 1);
+		shortfall_of_budget(rows, i, &shortfall);
 		hold_answer(op, RC_LIMIT, MONEY_ZERO, &shortfall);
 	} else if (str_is(outcome, "closed")) {
 		counter_add(&count->closed, 1);
@@ -259,9 +272,10 @@ static void hold_submit(struct billing_worker *bw)
 {
 	struct op_batch *batch = &bw->hold_batch;
 	struct uuid org[BILLING_BATCH_ROWS_MAX], hold[BILLING_BATCH_ROWS_MAX],
-		call[BILLING_BATCH_ROWS_MAX];
+		call[BILLING_BATCH_ROWS_MAX], key[BILLING_BATCH_ROWS_MAX];
 	int64_t attempt[BILLING_BATCH_ROWS_MAX], amount[BILLING_BATCH_ROWS_MAX],
 		ttl_ms[BILLING_BATCH_ROWS_MAX];
+	struct str agent[BILLING_BATCH_ROWS_MAX];
 	struct pg_batch *pb = pg_batch_new();
 
 	for (size_t i = 0; i < batch->count; i++) {
@@ -273,6 +287,8 @@ static void hold_submit(struct billing_worker *bw)
 		attempt[i] = op->attempt;
 		amount[i] = op->amount.nano;
 		ttl_ms[i] = op->ttl_ms;
+		key[i] = op->key_id;
+		agent[i] = op->agent[0] ? str_from(op->agent) : STR_NULL;
 	}
 	pg_batch_add(pb, &sql_billing_hold);
 	pg_param_uuid_array(pb, org, batch->count);
@@ -281,6 +297,8 @@ static void hold_submit(struct billing_worker *bw)
 	pg_param_int_array(pb, attempt, batch->count);
 	pg_param_int_array(pb, amount, batch->count);
 	pg_param_int_array(pb, ttl_ms, batch->count);
+	pg_param_uuid_array(pb, key, batch->count);
+	pg_param_str_array(pb, agent, batch->count);
 	counter_add(&bw->b->count.hold_batches, 1);
 	counter_add(&bw->b->count.hold_rows, batch->count);
 	batch->call = pg_submit(bw->w->pg, pb, hold_on_done, bw);
@@ -315,9 +333,17 @@ static void hold_flush(void *arg)
 		hold_flush_soon(bw);
 }
 
+/* A name that no budget can have is left out: what a caller writes in a header must not make a batch unreadable. */
+static void hold_agent(struct billing_op *op, struct str agent)
+{
+	if (agent.len > 0 && agent.len < sizeof op->agent && str_is_utf8(agent) &&
+	    !memchr(agent.ptr, 0, agent.len))
+		memcpy(op->agent, agent.ptr, agent.len);
+}
+
 struct billing_op *billing_authorise(struct worker *w, struct org_id org, struct uuid call,
-				     int attempt, money_t amount, int64_t ttl_ms,
-				     billing_authorise_cb *cb, void *arg)
+				     int attempt, const struct billing_payer *payer, money_t amount,
+				     int64_t ttl_ms, billing_authorise_cb *cb, void *arg)
 {
 	struct billing_worker *bw = billing_of(w);
 	struct billing_op *op = calloc(1, sizeof *op);
@@ -330,10 +356,12 @@ struct billing_op *billing_authorise(struct worker *w, struct org_id org, struct
 				  .call = call,
 				  .attempt = attempt,
 				  .amount = amount,
+				  .key_id = payer->key_id,
 				  .hold = billing_hold_id(call, attempt),
 				  .asked_us = clock_mono_us(),
 				  .on_hold = cb,
 				  .arg = arg};
+	hold_agent(op, payer->agent);
 	op->ttl_ms = ttl_ms < BILLING_HOLD_TTL_MS_MIN	? BILLING_HOLD_TTL_MS_MIN
 		     : ttl_ms > BILLING_HOLD_TTL_MS_MAX ? BILLING_HOLD_TTL_MS_MAX
 							: ttl_ms;

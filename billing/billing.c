@@ -12,6 +12,7 @@
 #define PARTITIONS_EVERY_MS   3600000
 #define PARTITIONS_RETRY_MS   1000
 #define PRICES_CHECK_EVERY_MS 1000
+#define ALERTS_EVERY_MS	      5000
 
 static const char *const source_names[] = {
 	[BILLING_PLATFORM] = "platform", [BILLING_BYOK] = "byok", [BILLING_PRIVATE] = "private"};
@@ -166,6 +167,7 @@ static void billing_worker_stop(struct worker *w)
 	if (!bw)
 		return;
 	pricebook_stop(bw);
+	alerts_stop(bw);
 	loop_timer_clear(&bw->partition_timer);
 	if (bw->sweep_call)
 		pg_cancel(bw->sweep_call);
@@ -243,6 +245,7 @@ static void metrics_holds(const struct billing_counters *n, struct metrics_out *
 	metrics_family(out, name, "counter", "Holds asked for, by outcome.");
 	sample(out, name, "outcome=\"granted\"", &n->granted);
 	sample(out, name, "outcome=\"short\"", &n->short_);
+	sample(out, name, "outcome=\"over_budget\"", &n->over_budget);
 	sample(out, name, "outcome=\"denied\"", &n->suspended);
 	sample(out, name, "outcome=\"closed\"", &n->closed);
 	sample(out, name, "outcome=\"unavailable\"", &n->unavailable);
@@ -299,6 +302,10 @@ static void billing_metrics(struct service *s, struct metrics_out *out)
 	metrics_holds(&b->count, out);
 	metrics_charges(&b->count, out);
 	metrics_batches(&b->count, out);
+	metrics_family(out, "tollgate_alerts_total", "counter",
+		       "Alert thresholds crossed, as this process found them.");
+	sample(out, "tollgate_alerts_total", "metric=\"budget\"", &b->count.alerts_budget);
+	sample(out, "tollgate_alerts_total", "metric=\"balance\"", &b->count.alerts_balance);
 	metrics_family(out, "tollgate_billing_unbooked", "gauge",
 		       "Charges in memory that are not booked yet.");
 	metrics_sample(out, "tollgate_billing_unbooked", "", atomic_load(&b->unbooked));
@@ -310,6 +317,7 @@ static const struct job jobs[] = {
 	{"billing_sweep", SWEEP_EVERY_MS, sweep_job},
 	{"billing_partitions", PARTITIONS_EVERY_MS, partitions_job},
 	{"billing_prices", PRICES_CHECK_EVERY_MS, pricebook_tick},
+	{"billing_alerts", ALERTS_EVERY_MS, alerts_job},
 	{NULL, 0, NULL},
 };
 

@@ -33,18 +33,28 @@ struct billing_hold {	/* a value: the flow that asked keeps it */
 	struct uuid id; /* all zero: no hold */
 	money_t amount;
 };
-struct billing_shortfall {		 /* filled on RC_LIMIT */
+#define BILLING_NAME_MAX 200 /* bytes of a name given here, and of an agent that a budget is for */
+struct billing_shortfall {   /* filled on RC_LIMIT */
 	money_t needed, available, held; /* held: by calls in flight */
+	/* Not zero: not the balance but this budget falls short, and the three are its own. `available` is
+	 * below zero where a limit was lowered under what is spent. */
+	struct uuid budget;
+	char budget_name[4 * BILLING_NAME_MAX + 1];
+};
+struct billing_payer { /* whose budgets the hold counts on, besides the org's own */
+	struct uuid key_id;
+	struct str agent; /* as the caller named it, or empty; copied */
 };
 typedef void billing_authorise_cb(void *arg, enum rc rc, struct billing_hold hold,
 				  const struct billing_shortfall *shortfall);
 struct billing_op;
 /* Ask for a hold of exactly `amount` for one attempt, expiring ttl_ms from now (the call's deadline + 60 s). `cb`
- * runs later, once, on the same loop. RC_LIMIT: available does not cover it. RC_UNAVAILABLE: Postgres is away.
- * RC_DENIED: the org is suspended. Repeating (call, attempt) returns the same hold. */
+ * runs later, once, on the same loop. RC_LIMIT: available, or a hard budget of the org, the key or the agent, does
+ * not cover it. RC_UNAVAILABLE: Postgres is away. RC_DENIED: the org is suspended. Repeating (call, attempt)
+ * returns the same hold. */
 struct billing_op *billing_authorise(struct worker *w, struct org_id org, struct uuid call,
-				     int attempt, money_t amount, int64_t ttl_ms,
-				     billing_authorise_cb *cb, void *arg);
+				     int attempt, const struct billing_payer *payer, money_t amount,
+				     int64_t ttl_ms, billing_authorise_cb *cb, void *arg);
 /* Withdraw: no callback after this; a hold that is granted nonetheless is released. */
 void billing_authorise_cancel(struct billing_op *op);
 /* Give a hold back, unused. Returns at once; tried again until booked. */

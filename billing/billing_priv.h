@@ -27,11 +27,12 @@
 #define BILLING_DOC_STRING_MAX	512
 
 struct billing_counters {
-	struct counter granted, short_, suspended, closed, unavailable;
+	struct counter granted, short_, over_budget, suspended, closed, unavailable;
 	struct counter booked, repeated, conflicts, refused, retries, dropped;
 	struct counter debited_nano, overdraft_nano;
 	struct counter released, reclaimed;
 	struct counter hold_batches, hold_rows, settle_batches, settle_rows;
+	struct counter alerts_budget, alerts_balance;
 	struct hist authorise, settle; /* from asking to answer */
 };
 
@@ -57,7 +58,9 @@ struct billing_op { /* one hold asked for, or one charge to book */
 	void *arg;
 	/* a hold */
 	int64_t ttl_ms;
-	enum rc refused; /* not RC_OK: answered without asking Postgres */
+	struct uuid key_id;
+	char agent[BILLING_NAME_MAX + 1]; /* "": none, or none that a budget can be for */
+	enum rc refused;		  /* not RC_OK: answered without asking Postgres */
 	billing_authorise_cb *on_hold;
 	/* a charge */
 	uint8_t hash[SHA256_BYTES];
@@ -116,7 +119,7 @@ struct billing_worker { /* worker->state[MODULE_BILLING] */
 	struct loop_timer release_timer;
 
 	/* the control thread alone */
-	struct pg_call *load_call, *sweep_call, *partition_call;
+	struct pg_call *load_call, *sweep_call, *partition_call, *alerts_call;
 	struct loop_timer load_timer, partition_timer;
 	int64_t prices_next_us; /* wall clock; 0: no change in sight */
 };
@@ -138,8 +141,16 @@ void pricebook_stop(struct billing_worker *control);
 void pricebook_reload(struct billing_worker *control);
 void pricebook_tick(struct worker *control); /* a job */
 
+/* alerts.c: the control thread */
+void alerts_job(struct worker *control);
+void alerts_stop(struct billing_worker *control);
+
 /* Id of the hold of one attempt: the same however often it is asked for. */
 struct uuid billing_hold_id(struct uuid call, int attempt);
+
+/* commands_budgets.c */
+int budget_run(struct cli *cli, int argc, char **argv);
+int alert_run(struct cli *cli, int argc, char **argv);
 
 extern const struct endpoint billing_endpoints[];
 extern const struct command billing_commands[];

@@ -293,6 +293,14 @@ const struct command billing_commands[] = {
 	 "grant --org ORG --amount CREDITS --reason WORDS [--category C] [--expires-at T] | top-up "
 	 "--org ORG --amount CREDITS --reason WORDS | show | grants | entries --org ORG",
 	 "an org's credits, its grants and its ledger entries", credit_run},
+	{"budget",
+	 "create --org ORG --name NAME --limit CREDITS --window day|week|month|total [--key KEY_ID | "
+	 "--agent NAME] [--soft] | list --org ORG | show | change | delete --org ORG --id ID",
+	 "what an org, its keys and its agents may spend", budget_run},
+	{"alert",
+	 "create --org ORG --name NAME --budget ID --percent N | --balance CREDITS | list --org ORG | "
+	 "show | events | change | delete --org ORG --id ID",
+	 "tell when a budget or the balance crosses a threshold", alert_run},
 	{"usage",
 	 "sums --org ORG [--from T] [--to T] [--group-by day,model,...] | calls --org ORG | call "
 	 "--org ORG --id REQUEST_ID",

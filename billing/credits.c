@@ -24,7 +24,7 @@ enum rc billing_bad_field(struct err *err, const char *field, const char *words)
 	return RC_INVALID;
 }
 
-static struct pg_batch *org_batch(struct http_request *r, const struct sql_query *q)
+struct pg_batch *billing_org_batch(struct http_request *r, const struct sql_query *q)
 {
 	struct pg_batch *b = pg_batch_new();
 
@@ -38,11 +38,11 @@ static struct pg_batch *org_batch(struct http_request *r, const struct sql_query
 void credits_show(struct http_request *r)
 {
 	if (admin_query_only(r, ""))
-		admin_run(r, org_batch(r, &sql_billing_credits), 200);
+		admin_run(r, billing_org_batch(r, &sql_billing_credits), 200);
 }
 
 /* A cursor that is an id: the last one seen. Empty: NULL. */
-static bool page_uuid(struct http_request *r, struct str cursor, struct pg_batch *b)
+bool billing_page_uuid(struct http_request *r, struct str cursor, struct pg_batch *b)
 {
 	struct uuid id;
 	struct err err = {0};
@@ -87,9 +87,9 @@ void grants_list(struct http_request *r)
 
 	if (!admin_query_only(r, "limit cursor") || !admin_page(r, &page))
 		return;
-	b = org_batch(r, &sql_billing_grants);
+	b = billing_org_batch(r, &sql_billing_grants);
 	pg_param_int(b, page.limit);
-	if (page_uuid(r, page.cursor, b))
+	if (billing_page_uuid(r, page.cursor, b))
 		admin_run(r, b, 200);
 }
 
@@ -161,7 +161,7 @@ static enum rc read_key(const struct http_request *r, struct str *ret, struct er
 static void grant_book(struct http_request *r, const char *operation, struct str key,
 		       const struct grant_request *g)
 {
-	struct pg_batch *b = org_batch(r, &sql_billing_credit_grant);
+	struct pg_batch *b = billing_org_batch(r, &sql_billing_credit_grant);
 
 	pg_param_str(b, key);
 	pg_param_z(b, operation);
@@ -217,7 +217,7 @@ void ledger_entries(struct http_request *r)
 
 	if (!admin_query_only(r, "limit cursor") || !admin_page(r, &page))
 		return;
-	b = org_batch(r, &sql_billing_ledger_entries);
+	b = billing_org_batch(r, &sql_billing_ledger_entries);
 	pg_param_int(b, page.limit);
 	if (billing_page_int(r, page.cursor, b))
 		admin_run(r, b, 200);
@@ -265,7 +265,7 @@ void calls_list(struct http_request *r)
 
 	if (!admin_query_only(r, "limit cursor") || !admin_page(r, &page))
 		return;
-	b = org_batch(r, &sql_billing_calls);
+	b = billing_org_batch(r, &sql_billing_calls);
 	pg_param_int(b, page.limit);
 	if (page_call(r, page.cursor, b))
 		admin_run(r, b, 200);
@@ -290,7 +290,7 @@ void calls_show(struct http_request *r)
 		no_such_call(r);
 		return;
 	}
-	b = org_batch(r, &sql_billing_call);
+	b = billing_org_batch(r, &sql_billing_call);
 	pg_param_uuid(b, id);
 	admin_run(r, b, 200);
 }
@@ -370,7 +370,7 @@ void usage_sums(struct http_request *r)
 		http_reply_err(r, rc, &err);
 		return;
 	}
-	b = org_batch(r, &sql_billing_usage);
+	b = billing_org_batch(r, &sql_billing_usage);
 	pg_param_time(b, from_us);
 	pg_param_time(b, to_us);
 	for (size_t i = 0; i < ARRAY_LEN(dimensions); i++)

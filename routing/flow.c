@@ -253,21 +253,44 @@ static int64_t earliest_ms(const struct plan *p)
 	return least;
 }
 
+/* Whose money falls short: the org's, or what a budget leaves of it. */
+static struct str funds_words(struct flow *f, bool passes, const char **hint)
+{
+	const struct billing_shortfall *s = &f->shortfall;
+	char needed[MONEY_TEXT_SIZE], available[MONEY_TEXT_SIZE], held[MONEY_TEXT_SIZE];
+	const money_t left = money_cmp(s->available, MONEY_ZERO) < 0 ? MONEY_ZERO : s->available;
+
+	money_format_short(s->needed, needed);
+	money_format_short(left, available);
+	money_format_short(s->held, held);
+	if (uuid_is_zero(s->budget)) {
+		*hint = passes ? "try again when calls in flight have ended"
+			       : "top up the org's credits, or set a smaller max_tokens";
+		return arena_printf(f->mem,
+				    "this call can cost %s credits; %s are available and %s are "
+				    "held by calls in flight",
+				    needed, available, held);
+	}
+	*hint = passes ? "try again when calls in flight have ended"
+		       : "an org admin can raise the budget; a smaller max_tokens needs less of it";
+	return arena_printf(f->mem,
+			    "over budget: this call can cost %s credits; the budget %s leaves %s "
+			    "and %s are held by calls in flight",
+			    needed, s->budget_name, available, held);
+}
+
 static enum flow_state refuse_for_funds(struct flow *f)
 {
-	char needed[MONEY_TEXT_SIZE], available[MONEY_TEXT_SIZE], held[MONEY_TEXT_SIZE];
 	money_t both = MONEY_ZERO;
 	/* All of it is held by calls in flight: it passes with time. */
 	const bool passes = money_add(f->shortfall.available, f->shortfall.held, &both) == RC_OK &&
 			    money_cmp(both, f->shortfall.needed) >= 0;
+	const char *hint;
+	struct str words = funds_words(f, passes, &hint);
 
-	err_set(&f->err, RC_LIMIT, passes ? "rate_limit_exceeded" : "insufficient_quota",
-		"this call can cost %s credits; %s are available and %s are held by calls in flight",
-		money_format_short(f->shortfall.needed, needed).ptr,
-		money_format_short(f->shortfall.available, available).ptr,
-		money_format_short(f->shortfall.held, held).ptr);
-	err_hint(&f->err, passes ? "try again when calls in flight have ended"
-				 : "top up the org's credits, or set a smaller max_tokens");
+	err_set(&f->err, RC_LIMIT, passes ? "rate_limit_exceeded" : "insufficient_quota", "%.*s",
+		STR_FMT(words));
+	err_hint(&f->err, "%s", hint);
 	f->err.retry_after_s = passes ? 1 : 0;
 	return flow_refuse(f, RC_LIMIT, passes ? FLOW_END_no_target : FLOW_END_refused);
 }
@@ -356,7 +379,9 @@ static enum flow_state flow_authorise(struct flow *f)
 	const int64_t runs_ms =
 		f->call.stream ? FLOW_STREAM_TOTAL_MS : f->deadline_ms - clock_mono_ms();
 
-	f->op = billing_authorise(f->worker, f->who->org, f->req->id, f->attempts + 1,
+	const struct billing_payer payer = {.key_id = f->who->key_id, .agent = f->call.agent};
+
+	f->op = billing_authorise(f->worker, f->who->org, f->req->id, f->attempts + 1, &payer,
 				  f->target->hold, runs_ms + FLOW_HOLD_GRACE_MS, flow_on_authorised,
 				  f);
 	return FLOW_AUTHORISING;
@@ -393,7 +418,8 @@ static enum flow_state flow_authorising(struct flow *f)
 		return FLOW_OPEN;
 	case RC_LIMIT:
 		f->short_of_funds = true;
-		return flow_pass_over(f, "insufficient_credits");
+		return flow_pass_over(f, uuid_is_zero(f->shortfall.budget) ? "insufficient_credits"
+									   : "limit_reached");
 	case RC_DENIED:
 		return flow_pass_over(f, "billing_not_allowed");
 	default:

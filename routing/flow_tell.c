@@ -123,18 +123,39 @@ static struct str targets_json(struct flow *f)
 	return arena_printf(f->mem, "\"targets\":%.*s", STR_FMT(buf_str(&list)));
 }
 
+static enum rc put_shortfall(const struct billing_shortfall *s, struct buf *out)
+{
+	char text[MONEY_TEXT_SIZE];
+	struct json_out o;
+
+	json_out_begin(&o, out);
+	json_obj(&o, NULL);
+	json_put_str(&o, "needed", money_format(s->needed, text));
+	json_put_str(
+		&o, "available",
+		money_format(money_cmp(s->available, MONEY_ZERO) < 0 ? MONEY_ZERO : s->available,
+			     text));
+	json_put_str(&o, "held", money_format(s->held, text));
+	if (!uuid_is_zero(s->budget)) {
+		json_obj(&o, "budget");
+		json_put_uuid(&o, "id", s->budget);
+		json_put_z(&o, "name", s->budget_name);
+		json_obj_end(&o);
+	}
+	json_obj_end(&o);
+	return json_out_end(&o);
+}
+
 static struct str error_extra(struct flow *f)
 {
+	AUTO(buf) struct buf funds = BUF_INIT(FLOW_PLAN_TEXT);
 	struct str targets = targets_json(f);
-	char needed[MONEY_TEXT_SIZE], available[MONEY_TEXT_SIZE], held[MONEY_TEXT_SIZE];
 
-	if (!f->short_of_funds)
+	if (!f->short_of_funds || put_shortfall(&f->shortfall, &funds) != RC_OK)
 		return targets;
-	money_format(f->shortfall.needed, needed);
-	money_format(f->shortfall.available, available);
-	money_format(f->shortfall.held, held);
-	return arena_printf(f->mem, "\"needed\":\"%s\",\"available\":\"%s\",\"held\":\"%s\"%s%.*s",
-			    needed, available, held, targets.len ? "," : "", STR_FMT(targets));
+	/* the members alone, without their braces */
+	return arena_printf(f->mem, "%.*s%s%.*s", (int)(funds.len - 2), funds.ptr + 1,
+			    targets.len ? "," : "", STR_FMT(targets));
 }
 
 void flow_error_event(struct flow *f)

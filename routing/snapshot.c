@@ -749,7 +749,7 @@ static bool cell_mark_stale(void *arg, struct str key, void *value)
 static bool change_is_of_picture(struct str kind)
 {
 	return !str_is(kind, "key") && !str_is(kind, "cooldown") && !str_is(kind, "price") &&
-	       !str_is(kind, "model");
+	       !str_is(kind, "model") && !str_is(kind, "budget");
 }
 
 static void shelves_on_change(struct routing_worker *rw, const struct change *change)

@@ -206,14 +206,78 @@ static enum rc put_expiry(const struct json *body, struct json_out *spec, struct
 	return RC_OK;
 }
 
-static enum rc refuse_budget(const struct json *body, struct err *err)
+/* The budget is a statement of its own behind the one that makes or changes the key. How large a limit may be,
+ * and whether this actor may give it, is decided in SQL. */
+struct key_budget {
+	bool given;	 /* else the key keeps what it has */
+	struct str spec; /* JSON; ptr NULL: none */
+};
+
+static bool decimal_ok(struct str s)
 {
-	if (json_is_null(json_get(body, "budget")))
+	size_t whole = 0, places = 0;
+
+	while (whole < s.len && s.ptr[whole] >= '0' && s.ptr[whole] <= '9')
+		whole++;
+	for (size_t i = whole + 1; i < s.len && s.ptr[i] >= '0' && s.ptr[i] <= '9'; i++)
+		places++;
+	return whole > 0 && whole <= 9 && places <= 9 &&
+	       (whole == s.len ||
+		(s.ptr[whole] == '.' && places > 0 && whole + 1 + places == s.len));
+}
+
+static enum rc read_budget_fields(const struct json *budget, struct str *limit, struct str *window,
+				  struct err *err)
+{
+	struct json_iter it = json_iter(budget);
+	struct str name;
+
+	while (json_next(&it, &name, NULL))
+		if (!str_is(name, "limit") && !str_is(name, "window")) {
+			err_set(err, RC_INVALID, "unknown_field", "unknown field budget.%.*s",
+				(int)(name.len < 64 ? name.len : 64), name.ptr);
+			err_field(err, "budget.%.*s", (int)(name.len < 64 ? name.len : 64),
+				  name.ptr);
+			return RC_INVALID;
+		}
+	if (!json_string(json_get(budget, "limit"), limit) || !decimal_ok(*limit)) {
+		vault_bad_field(err, "budget.limit", "is not a decimal of credits");
+		err_hint(err, "a string such as \"25.00\", not below zero, at most nine places");
+		return RC_INVALID;
+	}
+	if (!json_string(json_get(budget, "window"), window) ||
+	    (!str_is(*window, "day") && !str_is(*window, "week") && !str_is(*window, "month") &&
+	     !str_is(*window, "total")))
+		return vault_bad_field(err, "budget.window", "is one of day, week, month, total");
+	return RC_OK;
+}
+
+static enum rc read_budget(struct http_request *r, const struct json *body, struct key_budget *ret,
+			   struct err *err)
+{
+	const struct json *budget = json_get(body, "budget");
+	struct str limit, window;
+
+	*ret = (struct key_budget){.given = budget != NULL, .spec = STR_NULL};
+	if (json_is_null(budget))
 		return RC_OK;
-	err_set(err, RC_INVALID, "not_supported", "budget: this version does not enforce budgets");
-	err_hint(err, "leave budget out or null; use limits.rpm and limits.tpm");
-	err_field(err, "budget");
-	return RC_INVALID;
+	if (json_type(budget) != JSON_OBJECT)
+		return vault_bad_field(err, "budget",
+				       "is an object with limit and window, or null");
+	TRY(read_budget_fields(budget, &limit, &window, err));
+	ret->spec = arena_printf(r->mem, "{\"limit\":\"%.*s\",\"window\":\"%.*s\"}", STR_FMT(limit),
+				 STR_FMT(window));
+	return RC_OK;
+}
+
+static void add_budget(struct http_request *r, struct pg_batch *b, struct uuid key,
+		       const struct key_budget *budget)
+{
+	pg_batch_add(b, &sql_vault_key_budget_put);
+	pg_param_uuid(b, key);
+	pg_param_str(b, budget->spec);
+	pg_param_str(b, vault_actor(r));
+	pg_param_z(b, r->id_text);
 }
 
 static enum rc read_spec(const struct principal *p, const struct json *body, bool make,
@@ -223,7 +287,6 @@ static enum rc read_spec(const struct principal *p, const struct json *body, boo
 
 	json_out_begin(&spec, text);
 	json_obj(&spec, NULL);
-	TRY(refuse_budget(body, err));
 	TRY(put_name(body, make, &spec, err));
 	if (make)
 		TRY(put_role(body, &spec, err));
@@ -244,6 +307,7 @@ struct key_new { /* in the request's arena; the key's text is wiped with it */
 	struct uuid id;
 	struct apikey key;
 	struct str spec;
+	struct key_budget budget;
 	bool rotates; /* in place of `was`, which works for overlap_s more; `spec` is that one's */
 	struct uuid was;
 	int64_t overlap_s;
@@ -307,6 +371,11 @@ static enum rc key_add(struct http_request *r, struct pg_batch *b, const struct 
 		return RC_UNAVAILABLE;
 	}
 	apikey_hash(secret_str(&pepper->bytes), text, hash);
+	if (n->rotates) {
+		pg_batch_add(b, &sql_vault_key_budget_within);
+		pg_param_uuid(b, n->was);
+		pg_param_str(b, vault_actor(r));
+	}
 	pg_batch_add(b, n->rotates ? &sql_vault_key_rotate : &sql_vault_key_create);
 	if (n->rotates)
 		pg_param_uuid(b, n->was);
@@ -337,6 +406,8 @@ static void key_submit(struct http_request *r, struct key_new *n)
 		http_reply_err(r, rc, &err);
 		return;
 	}
+	if (!n->rotates) /* without one too: whose own key has a budget may not make a key that has none */
+		add_budget(r, b, n->id, &n->budget);
 	admin_run_cb(r, b, key_on_made, n);
 }
 
@@ -368,6 +439,8 @@ void keys_create(struct http_request *r)
 		return;
 	n = key_new(r);
 	rc = read_spec(vault_principal(r), body, true, &spec, &err);
+	if (rc == RC_OK)
+		rc = read_budget(r, body, &n->budget, &err);
 	if (rc == RC_OK)
 		rc = key_draw(n, &err);
 	if (rc != RC_OK) {
@@ -450,6 +523,7 @@ void keys_change(struct http_request *r)
 {
 	struct json *body = admin_body(r, "name models limits budget expires_at");
 	AUTO(buf) struct buf patch = BUF_INIT(KEY_SPEC_BYTES);
+	struct key_budget budget;
 	struct err err = {0};
 	struct pg_batch *b;
 	struct uuid id;
@@ -458,9 +532,11 @@ void keys_change(struct http_request *r)
 	if (!body || !key_id(r, &id))
 		return;
 	rc = read_spec(vault_principal(r), body, false, &patch, &err);
-	if (rc == RC_OK && str_is(buf_str(&patch), "{}"))
+	if (rc == RC_OK)
+		rc = read_budget(r, body, &budget, &err);
+	if (rc == RC_OK && !budget.given && str_is(buf_str(&patch), "{}"))
 		rc = err_set(&err, RC_INVALID, "nothing_to_change",
-			     "give at least one of name, models, limits, expires_at");
+			     "give at least one of name, models, limits, budget, expires_at");
 	if (rc != RC_OK) {
 		http_reply_err(r, rc, &err);
 		return;
@@ -472,6 +548,8 @@ void keys_change(struct http_request *r)
 	pg_param_str(b, buf_str(&patch));
 	pg_param_str(b, vault_actor(r));
 	pg_param_z(b, r->id_text);
+	if (budget.given)
+		add_budget(r, b, id, &budget);
 	admin_run(r, b, 200);
 }
 

@@ -3,10 +3,13 @@
 
 -- name: billing_hold
 -- Hold money for a batch of attempts; repeating a hold id answers what it got.
--- in:  $1 org uuid[], $2 hold uuid[], $3 call uuid[], $4 attempt bigint[], $5 amount bigint[], $6 ttl_ms bigint[]
--- out: ord int (from 1), outcome text, granted bigint, available bigint, leased bigint
-SELECT ord, outcome, granted, available, leased
-FROM billing_hold_batch($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[], $6::bigint[]) ORDER BY ord;
+-- in:  $1 org uuid[], $2 hold uuid[], $3 call uuid[], $4 attempt bigint[], $5 amount bigint[], $6 ttl_ms bigint[],
+--      $7 key uuid[], $8 agent text[]
+-- out: ord int (from 1), outcome text, granted bigint, available bigint, leased bigint, and where a budget refused:
+--      its id uuid, its name text
+SELECT ord, outcome, granted, available, leased, budget_id, budget_name
+FROM billing_hold_batch($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[], $6::bigint[], $7::uuid[],
+	$8::text[]) ORDER BY ord;
 
 -- name: billing_release
 -- Give holds back unused.
@@ -200,4 +203,97 @@ SELECT billing_price_put($1::text, $2::text, $3::text, $4::timestamptz, $5::json
 -- name: billing_ledger_audit
 -- The whole ledger's counts.
 -- out: name text, must_be_zero bool, value text, what text
-SELECT name, must_be_zero, value::text, what FROM ledger_audit();
+SELECT name, must_be_zero, value::text, what FROM ledger_audit()
+UNION ALL SELECT name, must_be_zero, value::text, what FROM budget_audit();
+
+-- name: billing_budget_create
+-- in:  $1 id uuid, $2 name, $3 scope, $4 subject ('' of an org), $5 limit nano bigint, $6 window, $7 hard bool,
+--      $8 actor jsonb, $9 request id
+-- out: jsonb
+SELECT budget_create($1::uuid, $2::text, $3::text, $4::text, $5::bigint, $6::text, $7::boolean, $8::jsonb, $9::text);
+
+-- name: billing_budgets
+-- Newest first.
+-- in:  $1 limit bigint, $2 last id seen uuid or NULL
+-- out: jsonb, members of meta text
+WITH page AS (
+	SELECT b, b.id, row_number() OVER (ORDER BY b.id DESC) AS n FROM budget b
+	WHERE b.org_id = tg_org() AND b.deleted_at IS NULL AND ($2::uuid IS NULL OR b.id < $2::uuid)
+	ORDER BY b.id DESC LIMIT $1::bigint + 1
+)
+SELECT coalesce(jsonb_agg(budget_json(b) ORDER BY n) FILTER (WHERE n <= $1::bigint), '[]'::jsonb),
+	'"next_cursor":' || CASE WHEN count(*) > $1::bigint
+		THEN '"' || max(id::text) FILTER (WHERE n = $1::bigint) || '"' ELSE 'null' END FROM page;
+
+-- name: billing_budget
+-- in:  $1 id uuid
+-- out: jsonb; no row: no such budget
+SELECT budget_json(b) FROM budget b WHERE b.org_id = tg_org() AND b.id = $1::uuid AND b.deleted_at IS NULL;
+
+-- name: billing_budget_change
+-- in:  $1 id uuid, and NULL for as it is: $2 name, $3 limit nano bigint, $4 hard bool, $5 status; $6 actor jsonb,
+--      $7 request id
+-- out: jsonb
+SELECT budget_change($1::uuid, $2::text, $3::bigint, $4::boolean, $5::text, $6::jsonb, $7::text);
+
+-- name: billing_budget_delete
+-- in:  $1 id uuid, $2 actor jsonb, $3 request id
+-- out: jsonb
+SELECT budget_delete($1::uuid, $2::jsonb, $3::text);
+
+-- name: billing_alert_create
+-- in:  $1 id uuid, $2 name, $3 metric, $4 budget uuid or NULL, $5 threshold percent int or NULL, $6 threshold nano
+--      bigint or NULL, $7 actor jsonb, $8 request id
+-- out: jsonb
+SELECT alert_create($1::uuid, $2::text, $3::text, $4::uuid, $5::int, $6::bigint, $7::jsonb, $8::text);
+
+-- name: billing_alerts
+-- Newest first.
+-- in:  $1 limit bigint, $2 last id seen uuid or NULL
+-- out: jsonb, members of meta text
+WITH page AS (
+	SELECT a, a.id, row_number() OVER (ORDER BY a.id DESC) AS n FROM alert a
+	WHERE a.org_id = tg_org() AND a.deleted_at IS NULL AND ($2::uuid IS NULL OR a.id < $2::uuid)
+	ORDER BY a.id DESC LIMIT $1::bigint + 1
+)
+SELECT coalesce(jsonb_agg(alert_json(a) ORDER BY n) FILTER (WHERE n <= $1::bigint), '[]'::jsonb),
+	'"next_cursor":' || CASE WHEN count(*) > $1::bigint
+		THEN '"' || max(id::text) FILTER (WHERE n = $1::bigint) || '"' ELSE 'null' END FROM page;
+
+-- name: billing_alert
+-- in:  $1 id uuid
+-- out: jsonb; no row: no such alert
+SELECT alert_json(a) FROM alert a WHERE a.org_id = tg_org() AND a.id = $1::uuid AND a.deleted_at IS NULL;
+
+-- name: billing_alert_change
+-- in:  $1 id uuid, and NULL for as it is: $2 name, $3 threshold percent int, $4 threshold nano bigint, $5 status;
+--      $6 actor jsonb, $7 request id
+-- out: jsonb
+SELECT alert_change($1::uuid, $2::text, $3::int, $4::bigint, $5::text, $6::jsonb, $7::text);
+
+-- name: billing_alert_delete
+-- in:  $1 id uuid, $2 actor jsonb, $3 request id
+-- out: jsonb
+SELECT alert_delete($1::uuid, $2::jsonb, $3::text);
+
+-- name: billing_alert_events
+-- Crossings of one alert, newest first; those of a deleted alert can still be read.
+-- in:  $1 limit bigint, $2 last id seen uuid or NULL, $3 alert id uuid
+-- out: jsonb, members of meta text; no row: no such alert
+WITH page AS (
+	SELECT e.*, row_number() OVER (ORDER BY e.id DESC) AS n FROM alert_event e
+	WHERE e.org_id = tg_org() AND e.alert_id = $3::uuid AND ($2::uuid IS NULL OR e.id < $2::uuid)
+	ORDER BY e.id DESC LIMIT $1::bigint + 1
+)
+SELECT coalesce(jsonb_agg(jsonb_build_object('id', p.id, 'at', tg_rfc3339(p.at), 'value', tg_credits(p.value),
+		'threshold', tg_credits(p.threshold), 'limit', tg_credits(p.limit_nano),
+		'window_start', tg_rfc3339(p.window_start)) ORDER BY p.n) FILTER (WHERE p.n <= $1::bigint), '[]'::jsonb),
+	'"next_cursor":' || CASE WHEN count(*) > $1::bigint
+		THEN '"' || max(p.id::text) FILTER (WHERE p.n = $1::bigint) || '"' ELSE 'null' END
+FROM page p HAVING EXISTS (SELECT 1 FROM alert a WHERE a.org_id = tg_org() AND a.id = $3::uuid);
+
+-- name: billing_alerts_run
+-- Which alerts crossed their thresholds since the last run.
+-- in:  $1 changes at most int
+-- out: org_id uuid, alert_id uuid, name, metric, value bigint, threshold bigint
+SELECT org_id, alert_id, name, metric, value, threshold FROM billing_alerts_run($1::int);

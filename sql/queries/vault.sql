@@ -38,6 +38,17 @@ SELECT org_delete($1::jsonb, $2::text);
 -- out: jsonb
 SELECT key_create($1::uuid, $2::text, $3::bytea, $4::bigint, $5::text, $6::jsonb, $7::jsonb, $8::text);
 
+-- name: vault_key_budget_put
+-- Set, change or (NULL) take away a key's budget; behind key_create or key_change, in their transaction.
+-- in:  $1 key id uuid, $2 {"limit":decimal of credits,"window":...} jsonb or NULL, $3 actor jsonb, $4 request id
+-- out: jsonb, the key
+SELECT key_budget_put($1::uuid, $2::jsonb, $3::jsonb, $4::text);
+
+-- name: vault_key_budget_within
+-- Refuses an actor that may spend less than the key.
+-- in:  $1 key id uuid, $2 actor jsonb
+SELECT key_budget_within($1::uuid, $2::jsonb);
+
 -- name: vault_key_list
 -- Newest first, those that the actor may see.
 -- in:  $1 actor jsonb, $2 limit bigint, $3 cursor ('' from the newest)

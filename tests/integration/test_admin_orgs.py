@@ -149,13 +149,6 @@ class Keys(harness.Case):
             status, envelope = self.tg.admin("POST", "/orgs/acme/api-keys", {"name": "k", **change})
             self.assertEqual((status, envelope["error"].get("field")), (400, field), (change, envelope))
 
-    def test_a_budget_is_refused(self):
-        for method, path in (("POST", "/api-keys"), ("PATCH", f"/api-keys/{self.keys['auditor']['id']}")):
-            status, envelope = self.ask(method, path, {"name": "k", "budget": {"limit": "25.00", "window": "month"}},
-                                        "operator")
-            self.assertEqual((status, envelope["error"]["code"]), (400, "not_supported"))
-            self.assertTrue(envelope["error"]["hint"])
-
     def test_change(self):
         made = self.make()
         path = f"/orgs/acme/api-keys/{made['id']}"

@@ -248,6 +248,8 @@ static void judge(struct build *b, const struct selector *s, struct candidate *c
 		return;
 	else if (platform && in->available_known && money_cmp(c->hold, in->available) > 0)
 		reason(c, "insufficient_credits");
+	else if (platform && in->budget_known && money_cmp(c->hold, in->budget_left) > 0)
+		reason(c, "limit_reached");
 	else
 		c->use = true;
 }
@@ -555,7 +557,7 @@ static void refuse(struct plan *p)
 		if (c->retry_after_ms > 0 &&
 		    (p->retry_after_ms == 0 || c->retry_after_ms < p->retry_after_ms))
 			p->retry_after_ms = c->retry_after_ms;
-		broke += str_is(why, "insufficient_credits");
+		broke += str_is(why, "insufficient_credits") || str_is(why, "limit_reached");
 		too_long += str_is(why, "context_too_long");
 	}
 	if (p->retry_after_ms > 0)
@@ -606,7 +608,8 @@ enum rc route_plan_refused(const struct plan *p, struct err *err)
 	assert(p->refusal && p->usable == 0);
 	if (str_is(code, "insufficient_quota")) {
 		rc = err_set(err, RC_LIMIT, "insufficient_quota",
-			     "The available credits do not cover what this call can cost.");
+			     "The available credits or a budget do not cover what this call can "
+			     "cost.");
 		err_hint(err, "Add credits, ask for less output, or use a profile of your own.");
 	} else if (str_is(code, "context_length_exceeded")) {
 		rc = err_set(err, RC_INVALID, "context_length_exceeded",

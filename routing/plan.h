@@ -26,6 +26,8 @@ struct plan_input {
 	int64_t wall_ms;
 	money_t available; /* explain only */
 	bool available_known;
+	money_t budget_left; /* explain only: of the org's and the agent's hard budgets the least */
+	bool budget_known;
 };
 struct candidate {
 	/* NULL: nobody answers to the target; never with `use`. `asked` is then what the route said. */

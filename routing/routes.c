@@ -320,8 +320,8 @@ struct explain {
 	struct http_request *req;
 	struct call call;
 	int64_t input_tokens;
-	money_t available;
-	bool available_known;
+	money_t available, budget_left;
+	bool available_known, budget_known;
 	struct snapshot_set set;
 };
 
@@ -355,7 +355,9 @@ static void on_explain_picture(void *arg, enum rc rc, struct snapshot_set set,
 				.book = book,
 				.wall_ms = clock_wall_ms(),
 				.available = x->available,
-				.available_known = x->available_known};
+				.available_known = x->available_known,
+				.budget_left = x->budget_left,
+				.budget_known = x->budget_known};
 	cooldown_collect(rw, &set, r->mem, &in.cooldowns, &in.cooldowns_count);
 	rc = route_plan_build(&in, r->mem, &plan, &e);
 	if (rc == RC_OK)
@@ -381,6 +383,9 @@ static void on_explain_org(struct http_request *r, const struct pg_result *res, 
 	if (pg_row_count(res->rows[1]) > 0) {
 		x->available = money_nano(pg_int(res->rows[1], 0, 0));
 		x->available_known = true;
+		x->budget_known = !pg_is_null(res->rows[1], 0, 1);
+		if (x->budget_known)
+			x->budget_left = money_nano(pg_int(res->rows[1], 0, 1));
 	}
 	snapshot_get(r->worker, org, on_explain_picture, x);
 }
@@ -442,5 +447,6 @@ void handle_route_explain(struct http_request *r)
 	pg_batch_org_ref(b, r->params[0]);
 	pg_batch_add(b, &sql_routing_org);
 	pg_batch_add(b, &sql_routing_org_funds);
+	pg_param_str(b, x->call.agent.len ? x->call.agent : STR_NULL);
 	admin_run_cb(r, b, on_explain_org, x);
 }

@@ -104,9 +104,15 @@ SELECT cooldown_set($1::uuid, $2, $3, $4::bigint);
 SELECT cooldown_clear($1::uuid, $2);
 
 -- name: routing_org_funds
--- What explain needs to know of the purse.
--- out: available bigint (nano); no row when the org has none
-SELECT h.available FROM org_head h WHERE h.org_id = tg_org();
+-- What explain needs to know of the purse: the balance, and the least that a hard budget of the org or the agent leaves.
+-- in:  $1 agent text or NULL
+-- out: available bigint (nano), left bigint (nano; NULL: no such budget); no row when the org has no balance
+SELECT h.available, (SELECT min(b.limit_nano - coalesce(c.spent, 0) - coalesce(c.held, 0))
+	FROM budget_subject s JOIN budget b ON b.org_id = s.org_id AND b.id = s.budget_id AND b.hard AND b.status = 'active'
+	LEFT JOIN budget_counter c ON c.org_id = b.org_id AND c.budget_id = b.id
+		AND c.window_start = budget_window_start(b.period, now())
+	WHERE s.org_id = h.org_id AND (s.scope, s.subject) IN (('org', ''), ('agent', $1::text)))
+FROM org_head h WHERE h.org_id = tg_org();
 
 -- name: routing_org
 -- The id behind a slug, in the org's own transaction.

@@ -712,6 +712,18 @@ class Calls(BudgetCase):
         for agent in (b"\xff\xfe", b"a" * 900, "bot-1\u00e9".encode()):
             self.assertStatus(self.tg.chat(self.body(), key=key, headers={"x-tollgate-agent": agent}), 200)
 
+    def test_explain_says_so_too(self):
+        org = self.tg.setup_org("asked", platform=False)
+        self.tg.wait_for_model(org)
+        explain = lambda **more: self.tg.must("POST", "/orgs/asked/routes/explain", {"model": MODEL, "input_tokens": 100, "max_output": 100, **more})
+        self.budget("asked", 0, scope="agent", subject="bot")
+        self.budget("asked", 5, hard=False)
+        self.assertEqual([t["verdict"] for t in explain()["targets"]], ["use"])
+        self.assertEqual([t["reason"] for t in explain(agent="bot")["targets"]], ["limit_reached"])
+        self.assertEqual(explain(agent="bot")["refusal"], "insufficient_quota")
+        self.budget("asked", 5)
+        self.assertEqual([t["reason"] for t in explain()["targets"]], ["limit_reached"])
+
     def concurrent(self, calls, key, body):
         answers, lock = [], threading.Lock()
 

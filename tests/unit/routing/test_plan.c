@@ -265,6 +265,7 @@ struct row {
 	size_t text_bytes;
 	int64_t input;	   /* bytes; 0: 1000 */
 	int64_t available; /* nano; 0: not told */
+	int64_t budget;	   /* nano that a budget leaves; 0: none told */
 	bool by_url;
 	const char *want; /* resolved_by: target[=reason] ... [!refusal[:seconds]] */
 };
@@ -485,6 +486,26 @@ static const struct row rows[] = {
 	 .model = "gpt-a",
 	 .max_output = 100,
 	 .available = 4499999,
+	 .want = "model: plat/gpt-a=insufficient_credits !insufficient_quota"},
+	{.org = "",
+	 .platform = PLATFORM,
+	 .model = "gpt-a",
+	 .max_output = 100,
+	 .budget = 4500000,
+	 .want = "model: plat/gpt-a"},
+	{.org = "",
+	 .platform = PLATFORM,
+	 .model = "gpt-a",
+	 .max_output = 100,
+	 .available = 4500000,
+	 .budget = 4499999,
+	 .want = "model: plat/gpt-a=limit_reached !insufficient_quota"},
+	{.org = "",
+	 .platform = PLATFORM,
+	 .model = "gpt-a",
+	 .max_output = 100,
+	 .available = 4499999,
+	 .budget = -5,
 	 .want = "model: plat/gpt-a=insufficient_credits !insufficient_quota"},
 	{.org = "",
 	 .platform = PLATFORM,
@@ -962,6 +983,8 @@ static void input_of(const struct row *row, const struct world *w, struct call *
 		.wall_ms = WALL_MS,
 		.available = money_nano(row->available),
 		.available_known = row->available > 0,
+		.budget_left = money_nano(row->budget),
+		.budget_known = row->budget != 0,
 	};
 }
 

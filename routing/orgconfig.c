@@ -16,7 +16,7 @@
 
 #define CONFIG_SCHEMA_VERSION 1
 #define CONFIG_NAME_MAX	      64
-#define CONFIG_KEY_NAME_MAX   200
+#define CONFIG_FREE_NAME_MAX  200
 #define CONFIG_WANT_BYTES     (8u << 20)  /* the document without its secrets, several times over */
 #define CONFIG_ANSWER_BYTES   (32u << 20) /* the difference, before and after */
 
@@ -60,9 +60,9 @@ static bool known_fields(struct http_request *r, const struct json *v, const cha
 
 static bool name_ok(const struct config_kind *k, struct str s)
 {
-	if (k == NULL || strcmp(k->name, "key") != 0)
+	if (k == NULL || (strcmp(k->name, "key") != 0 && strcmp(k->name, "budget") != 0))
 		return egress_path_part_ok(s) && s.len <= CONFIG_NAME_MAX && str_find(s, ':') < 0;
-	return str_trim(s).len > 0 && s.len <= CONFIG_KEY_NAME_MAX && !memchr(s.ptr, 0, s.len);
+	return str_trim(s).len > 0 && s.len <= CONFIG_FREE_NAME_MAX && !memchr(s.ptr, 0, s.len);
 }
 
 static bool read_item(struct config_run *c, const struct config_kind *k, const struct json *v,
@@ -143,11 +143,8 @@ static bool read_config(struct config_run *c, const struct json *config)
 
 	if (json_type(config) != JSON_OBJECT)
 		return admin_refuse(r, "invalid_field", "config", "config is not an object", "");
-	if (!json_is_null(json_get(config, "budgets")))
-		return admin_refuse(r, "not_supported", "budgets",
-				    "this version has no budgets in a document",
-				    "write them with /admin/v1/orgs/{org}/budgets");
-	if (!known_fields(r, config, "schema_version org managed_by profiles agents routes keys"))
+	if (!known_fields(r, config,
+			  "schema_version org managed_by profiles agents routes keys budgets"))
 		return false;
 	rc = admin_int(config, "schema_version", true, 0, INT32_MAX, &schema, &e);
 	if (rc == RC_OK)

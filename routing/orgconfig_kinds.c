@@ -1,7 +1,8 @@
-/* routing/orgconfig_kinds.c - what a document can say of an org: profiles, agents, routes, keys.
+/* routing/orgconfig_kinds.c - what a document can say of an org: profiles, agents, routes, keys, budgets.
  *
  * A part is checked by what checks it at its own endpoint, and stored by the same statement; here is only how its
  * fields read in the comparison. A field that is left out has the default of its endpoint. */
+#include "billing/money.h"
 #include "routing/orgconfig_priv.h"
 #include "server/admin.h"
 #include "server/base/clock.h"
@@ -252,9 +253,101 @@ static enum rc key_item_add(struct http_request *r, struct pg_batch *b, struct c
 	return RC_OK;
 }
 
+/* ---- budgets ---------------------------------------------------------------------------------------- */
+
+static bool one_of(struct str s, const char *words)
+{
+	struct str rest = str_from(words);
+
+	while (rest.ptr)
+		if (str_eq(str_cut(&rest, ' '), s))
+			return true;
+	return false;
+}
+
+struct budget_words {
+	struct str scope, subject, limit, window, status;
+	bool hard;
+};
+
+static enum rc read_words(const struct json *body, struct budget_words *w, struct err *err)
+{
+	TRY(admin_str(body, "scope", true, 16, &w->scope, err));
+	TRY(admin_str(body, "subject", false, 200, &w->subject, err));
+	TRY(admin_str(body, "limit", true, MONEY_TEXT_SIZE, &w->limit, err));
+	TRY(admin_str(body, "window", true, 16, &w->window, err));
+	TRY(admin_bool(body, "hard", false, &w->hard, err));
+	return admin_str(body, "status", false, 16, &w->status, err);
+}
+
+/* The words of billing's own endpoint, but for a key, which has its name here. */
+static bool words_ok(struct http_request *r, const struct budget_words *w, money_t *limit)
+{
+	const bool of_org = str_is(w->scope, "org");
+
+	if (!one_of(w->scope, "org key agent"))
+		return admin_refuse(r, "invalid_field", "scope", "scope is not known",
+				    "org, key or agent");
+	if (of_org == (w->subject.len > 0))
+		return admin_refuse(r, "invalid_field", "subject",
+				    of_org ? "subject is not for scope org" : "subject is missing",
+				    "the name of an API key or of an agent");
+	if (money_parse(w->limit, false, limit) != RC_OK)
+		return admin_refuse(r, "invalid_field", "limit",
+				    "limit is not a decimal of credits",
+				    "a string such as \"25.00\"");
+	if (!one_of(w->window, "day week month total"))
+		return admin_refuse(r, "invalid_field", "window", "window is not known",
+				    "day, week, month or total");
+	return one_of(w->status, "active disabled") ||
+	       admin_refuse(r, "invalid_field", "status", "status is active or disabled", "");
+}
+
+static bool budget_item_read(struct http_request *r, const struct json *body,
+			     struct config_item *it)
+{
+	struct budget_words w = {.subject = STR_NULL, .status = STR("active"), .hard = true};
+	AUTO(buf) struct buf text = BUF_INIT(FIELDS_BYTES_MAX);
+	char limit_text[MONEY_TEXT_SIZE];
+	struct json_out o;
+	struct err e = {0};
+	money_t limit = MONEY_ZERO;
+	enum rc rc = read_words(body, &w, &e);
+
+	if (rc != RC_OK) {
+		http_reply_err(r, rc, &e);
+		return false;
+	}
+	if (!words_ok(r, &w, &limit))
+		return false;
+	json_out_begin(&o, &text);
+	json_obj(&o, NULL);
+	json_put_str(&o, "scope", w.scope);
+	json_put_str(&o, "subject", w.subject.len > 0 ? w.subject : STR_NULL);
+	json_put_str(&o, "limit", money_format(limit, limit_text));
+	json_put_str(&o, "window", w.window);
+	json_put_bool(&o, "hard", w.hard);
+	json_put_str(&o, "status", w.status);
+	json_obj_end(&o);
+	return keep_fields(r, &o, &text, &it->fields);
+}
+
+static enum rc budget_item_add(struct http_request *r, struct pg_batch *b, struct config_item *it,
+			       size_t *count, struct err *err)
+{
+	pg_batch_add(b, &sql_routing_config_budget_put);
+	pg_param_str(b, it->name);
+	pg_param_str(b, it->fields);
+	pg_param_uuid(b, uuid_v7());
+	pg_param_str(b, vault_actor(r));
+	pg_param_z(b, r->id_text);
+	*count = 1;
+	return RC_OK;
+}
+
 /* ---- the table ------------------------------------------------------------------------------------ */
 
-/* A profile and an agent stand before the route that names them. The most of each, all together, take well below the
+/* A profile and an agent stand before the route that names them, a key before its budget. The most of each, all together, take well below the
  * time that Postgres is given for one batch. */
 const struct config_kind config_kinds[] = {
 	{.name = "profile",
@@ -288,4 +381,11 @@ const struct config_kind config_kinds[] = {
 	 .read = key_item_read,
 	 .add = key_item_add,
 	 .drop = &sql_vault_key_revoke},
+	{.name = "budget",
+	 .list = "budgets",
+	 .fields = "name scope subject limit window hard status",
+	 .max = 100,
+	 .read = budget_item_read,
+	 .add = budget_item_add,
+	 .drop = &sql_billing_budget_delete},
 	{.name = NULL}};

@@ -191,3 +191,7 @@ SELECT config_begin($1::bigint);
 -- in: $1 the plan's actions jsonb, $2 managed_by, $3 actor jsonb, $4 request_id
 -- out: version bigint
 SELECT config_end($1::jsonb, $2, $3::jsonb, $4);
+
+-- name: routing_config_budget_put
+-- in: $1 name, $2 fields jsonb, $3 id of a new one uuid, $4 actor jsonb, $5 request_id
+SELECT config_budget_put($1, $2::jsonb, $3::uuid, $4::jsonb, $5);

@@ -306,11 +306,51 @@ class Apply(Document):
             self.assertEqual(self.org.admin("POST", "/api-keys", {"name": "twin"})[0], 201)
         self.refused(self.plan(self.document(keys=[{"name": "twin"}])), 409, "ambiguous_key")
 
+    def test_budgets(self):
+        budget = {"name": "of backend", "scope": "key", "subject": "backend", "limit": "25", "window": "month"}
+        config = self.document(keys=[{"name": "backend"}], agents=[{"name": "bot"}], budgets=[
+            budget, {"name": "all", "scope": "org", "limit": "100.5", "window": "total", "hard": False},
+            {"name": "of bot", "scope": "agent", "subject": "bot", "limit": "1", "window": "day", "status": "disabled"}])
+        done = self.applied(config)
+        self.assertEqual(done["summary"]["create"], 5)
+        stands = {b["name"]: b for b in self.org.admin("GET", "/budgets")[1]["data"]}
+        self.assertEqual((stands["of backend"]["subject"], stands["of backend"]["limit"], stands["of backend"]["hard"]),
+                         (done["keys"][0]["id"], "25.000000000", True))
+        self.assertEqual((stands["all"]["scope"], stands["all"]["window"], stands["all"]["hard"]), ("org", "total", False))
+        self.assertEqual((stands["of bot"]["subject"], stands["of bot"]["status"]), ("bot", "disabled"))
+        self.assertEqual(self.planned(config), {})
+        # A limit is changed in place, a window makes another budget; drift is seen.
+        budget["limit"] = "30.00"
+        self.applied(config)
+        changed = self.org.admin("GET", f"/budgets/{stands['of backend']['id']}")[1]["data"]
+        self.assertEqual((changed["limit"], changed["status"]), ("30.000000000", "active"))
+        budget["window"] = "week"
+        self.applied(config)
+        self.assertEqual(self.org.admin("GET", f"/budgets/{stands['of backend']['id']}")[0], 404)
+        self.assertEqual(self.planned(config), {})
+        self.assertEqual(self.org.admin("PATCH", f"/budgets/{stands['all']['id']}", {"limit": "5"})[0], 200)
+        self.assertEqual([c["field"] for c in self.planned(config)["budget", "all"]["changes"]], ["limit"])
+        # A rotated key keeps its name, and its budget.
+        self.assertEqual(self.org.admin("POST", f"/api-keys/{done['keys'][0]['id']}/rotate", {})[0], 201)
+        self.assertEqual(list(self.planned(config)), [("budget", "all")])
+        before = self.rows()
+        nobody = {**config, "budgets": [{**budget, "name": "x", "subject": "nobody"}]}
+        self.refused(self.apply(nobody), 400, "key_not_found", "budgets.x")
+        self.assertEqual(self.rows(), before)
+        config["budgets"] = []
+        self.assertEqual(self.applied(config, prune=True)["summary"]["delete"], 3)
+        self.assertEqual(self.org.admin("GET", "/budgets")[1]["data"], [])
+
     def test_bad_documents(self):
         good = self.full()
         cases = [({**good, "schema_version": 2}, "not_supported", "schema_version"), ({**good, "org": "another"}, "org_mismatch", None),
                  ({k: v for k, v in good.items() if k != "schema_version"}, "invalid_field", "schema_version"),
-                 ({**good, "surprise": 1}, "unknown_field", "surprise"), ({**good, "budgets": [{}]}, "not_supported", "budgets"),
+                 ({**good, "surprise": 1}, "unknown_field", "surprise"), ({**good, "budgets": [{}]}, "invalid_field", "budgets[0].name"),
+                 ({**good, "budgets": [{"name": "b", "scope": "all"}]}, "invalid_field", "budgets.b.limit"),
+                 ({**good, "budgets": [{"name": "b", "scope": "all", "limit": "1", "window": "day"}]}, "invalid_field", "budgets.b.scope"),
+                 ({**good, "budgets": [{"name": "b", "scope": "org", "limit": "-1", "window": "day"}]}, "invalid_field", "budgets.b.limit"),
+                 ({**good, "budgets": [{"name": "b", "scope": "org", "limit": "1", "window": "year"}]}, "invalid_field", "budgets.b.window"),
+                 ({**good, "budgets": [{"name": "b", "scope": "key", "limit": "1", "window": "day"}]}, "invalid_field", "budgets.b.subject"),
                  ({**good, "managed_by": "a b"}, "invalid_field", "managed_by"), ([], "invalid_field", "config"),
                  ({**good, "profiles": {}}, "invalid_field", "profiles"), ({**good, "agents": [1]}, "invalid_field", "agents[0]"),
                  ({**good, "agents": [{"name": f"a{i}"} for i in range(101)]}, "invalid_field", "agents"),

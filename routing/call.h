@@ -66,6 +66,9 @@ struct call {
 	/* from headers, set by flow.c */
 	struct str agent, intent, session;
 	uint32_t billing_allowed; /* bits 1 << enum billing_source; 0: no restriction asked */
+	/* from the caller's key: the only providers it may use; count 0: all */
+	const struct str *providers;
+	size_t providers_count;
 };
 
 enum finish {

@@ -100,6 +100,28 @@ static bool read_billing_header(struct flow *f, struct str list)
 	return true;
 }
 
+/* What its key may use, and of that what the call asked for. */
+static bool bind_to_key(struct flow *f)
+{
+	enum billing_source source;
+	uint32_t may = 0;
+
+	f->call.providers = f->who->providers;
+	f->call.providers_count = f->who->providers_count;
+	for (size_t i = 0; i < f->who->billing_count; i++)
+		if (billing_source_parse(f->who->billing[i], &source) == RC_OK)
+			may |= 1u << source;
+	if (f->who->billing_count == 0)
+		return true;
+	f->call.billing_allowed = f->call.billing_allowed ? f->call.billing_allowed & may : may;
+	if (f->call.billing_allowed)
+		return true;
+	err_set(&f->err, RC_DENIED, "permission_denied",
+		"this API key may not use the billing sources of x-tollgate-billing");
+	err_hint(&f->err, "the key's list billing decides; an org admin can change it");
+	return false;
+}
+
 static enum flow_state flow_decode(struct flow *f)
 {
 	struct http_request *r = f->req;
@@ -114,6 +136,8 @@ static enum flow_state flow_decode(struct flow *f)
 	f->call.session = http_header(r, "x-tollgate-session");
 	if (billing.ptr && !read_billing_header(f, billing))
 		return flow_refuse(f, RC_INVALID, FLOW_END_refused);
+	if (!bind_to_key(f))
+		return flow_refuse(f, RC_DENIED, FLOW_END_refused);
 	if (!vault_model_allowed(f->who, f->call.model)) {
 		err_set(&f->err, RC_DENIED, "permission_denied",
 			"this API key may not use the model %.*s", STR_FMT(f->call.model));

@@ -199,6 +199,22 @@ static void put_price(struct listing *l, struct str provider, struct str model)
 		json_put_null(l->out, "prices");
 }
 
+static bool is_one_of(const struct str *list, size_t count, const char *word)
+{
+	for (size_t i = 0; i < count; i++)
+		if (str_is(list[i], word))
+			return true;
+	return count == 0;
+}
+
+/* By what its key is bound to. */
+static bool caller_may(const struct principal *p, const struct profile *profile, struct str model)
+{
+	return vault_model_allowed(p, model) &&
+	       is_one_of(p->providers, p->providers_count, profile->provider->id) &&
+	       is_one_of(p->billing, p->billing_count, billing_source_name(profile->source));
+}
+
 static void put_model(struct listing *l, const struct profile *p, struct str id)
 {
 	const struct model_info *info =
@@ -209,7 +225,7 @@ static void put_model(struct listing *l, const struct profile *p, struct str id)
 	if (l->shown >= MODELS_SHOWN_MAX || !serves(p, id) ||
 	    (l->wanted.ptr && !str_eq(id, l->wanted)))
 		return;
-	if (!l->admin && !vault_model_allowed(vault_principal(l->req), id))
+	if (!l->admin && !caller_may(vault_principal(l->req), p, id))
 		return;
 	n = l->admin ? snprintf(key, sizeof key, "%.*s/%.*s", STR_FMT(p->name), STR_FMT(id))
 		     : snprintf(key, sizeof key, "%.*s", STR_FMT(id));

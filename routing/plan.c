@@ -148,6 +148,17 @@ static bool tier_allows(const struct plan_input *in, enum billing_source source)
 	return true;
 }
 
+/* The key's own bound. It does not take an own target out of the chain: what stands behind it is still fallen to. */
+static bool judge_provider(const struct call *call, struct candidate *c)
+{
+	for (size_t i = 0; i < call->providers_count; i++)
+		if (str_is(call->providers[i], c->provider->id))
+			return true;
+	if (call->providers_count > 0)
+		reason(c, "provider_not_allowed");
+	return call->providers_count == 0;
+}
+
 static bool judge_capabilities(const struct call *call, struct candidate *c)
 {
 	uint32_t missing;
@@ -240,7 +251,8 @@ static void judge(struct build *b, const struct selector *s, struct candidate *c
 		reason(c, "billing_not_allowed");
 	else if (!tier_allows(in, c->source))
 		reason(c, "tier_not_eligible");
-	else if (!judge_capabilities(in->call, c) || !judge_context(in, c))
+	else if (!judge_provider(in->call, c) || !judge_capabilities(in->call, c) ||
+		 !judge_context(in, c))
 		return;
 	else if (bounded != RC_OK)
 		reason(c, "price_unknown");

@@ -15,6 +15,7 @@
 #include "server/pg.h"
 #include "sql/queries.h"
 #include "vault/apikey_priv.h"
+#include "vault/cidr_priv.h"
 #include "vault/vault_priv.h"
 
 #define AUTH_FRESH_MS	   5000	 /* then it is read again behind the caller's back */
@@ -37,6 +38,11 @@ struct auth_entry { /* one key, as read */
 	bool inference, admin, revoked;
 	const struct str *models;
 	size_t models_count;
+	const struct str *providers, *billing;
+	size_t providers_count, billing_count;
+	const struct cidr *from;
+	size_t from_count;
+	bool bound_from;
 	int64_t rpm, tpm, expires_us, pepper_ver;
 	uint8_t hash[SHA256_BYTES];
 	int64_t fetched_ms, retry_ms, shelf_ms; /* read; when to try again; when to ask the shelf */
@@ -160,22 +166,34 @@ static bool is_admin_token(const struct vault *v, struct str token)
 	return CRYPTO_memcmp(hash, v->admin_token_hash, sizeof hash) == 0;
 }
 
+static const struct str *list_copy(struct arena *mem, const struct str *list, size_t count)
+{
+	struct str *copy = ARENA_ARRAY(mem, struct str, count + 1);
+
+	for (size_t i = 0; i < count; i++)
+		copy[i] = arena_str(mem, list[i]);
+	return copy;
+}
+
 /* Everything is copied: the entry may go while the request runs. */
-static void be_key(struct http_request *r, const struct auth_entry *e)
+static void be_key(struct http_request *r, const struct auth_entry *e, uint64_t seen)
 {
 	struct principal *p = ARENA_NEW(r->mem, struct principal);
-	struct str *models = ARENA_ARRAY(r->mem, struct str, e->models_count);
 
-	for (size_t i = 0; i < e->models_count; i++)
-		models[i] = arena_str(r->mem, e->models[i]);
 	p->org = e->org;
 	p->org_slug = arena_str(r->mem, e->slug);
 	p->org_tier = arena_str(r->mem, e->tier);
 	p->org_status = arena_str(r->mem, e->status);
 	p->key_id = e->key_id;
 	p->name = arena_str(r->mem, e->name);
-	p->models = models;
+	p->models = list_copy(r->mem, e->models, e->models_count);
 	p->models_count = e->models_count;
+	p->providers = list_copy(r->mem, e->providers, e->providers_count);
+	p->providers_count = e->providers_count;
+	p->billing = list_copy(r->mem, e->billing, e->billing_count);
+	p->billing_count = e->billing_count;
+	p->elsewhere = e->bound_from && !cidr_has_peer(e->from, e->from_count, str_from(r->peer));
+	p->seen = seen;
 	p->rpm = e->rpm;
 	p->tpm = e->tpm;
 	if (r->surface == SURFACE_DATA)
@@ -186,10 +204,10 @@ static void be_key(struct http_request *r, const struct auth_entry *e)
 	r->roles = p->roles;
 }
 
-/* Is this the key, and does it still stand? Fills the request on RC_OK. */
+/* Is this the key, and does it still stand? Fills the request on RC_OK. `seen`: the changes that `e` knows of. */
 static enum rc entry_judge(struct vault_worker *v, struct http_request *r,
 			   const struct auth_entry *e, const uint8_t hash[SHA256_BYTES],
-			   struct err *err)
+			   uint64_t seen, struct err *err)
 {
 	const struct pepper *pepper = vault_pepper(v->vault);
 
@@ -203,7 +221,7 @@ static enum rc entry_judge(struct vault_worker *v, struct http_request *r,
 		return count(v, AUTH_REVOKED, refuse_key(err, "this API key was revoked"));
 	if (e->expires_us > 0 && clock_wall_us() >= e->expires_us)
 		return count(v, AUTH_EXPIRED, refuse_key(err, "this API key has expired"));
-	be_key(r, e);
+	be_key(r, e, seen);
 	used_note(v->used, e->org, e->key_id);
 	return count(v, AUTH_OK, RC_OK);
 }
@@ -248,6 +266,20 @@ static void read_scopes(struct auth_entry *e, struct str text)
 	}
 }
 
+/* A network that does not read lets nobody in. */
+static void read_from(struct auth_entry *e, struct str text)
+{
+	const struct str *words = NULL;
+	const size_t n = read_list(e->mem, text, &words);
+	struct cidr *list = ARENA_ARRAY(e->mem, struct cidr, n + 1);
+
+	for (size_t i = 0; i < n; i++)
+		if (!cidr_parse(words[i], &list[e->from_count]))
+			e->from_count++;
+	e->from = list;
+	e->bound_from = text.len > 0;
+}
+
 static struct auth_entry *entry_read(const struct pg_rows *rows)
 {
 	struct arena *mem = arena_new(AUTH_ENTRY_BYTES);
@@ -272,6 +304,9 @@ static struct auth_entry *entry_read(const struct pg_rows *rows)
 	assert(hash.len == sizeof e->hash);
 	memcpy(e->hash, hash.ptr, sizeof e->hash);
 	e->pepper_ver = pg_int(rows, 0, 14);
+	read_from(e, pg_str(rows, 0, 15));
+	e->providers_count = read_list(mem, pg_str(rows, 0, 16), &e->providers);
+	e->billing_count = read_list(mem, pg_str(rows, 0, 17), &e->billing);
 	e->fetched_ms = clock_mono_ms();
 	return e;
 }
@@ -301,7 +336,7 @@ static struct auth_entry *entry_copy(const struct auth_entry *from)
 {
 	struct arena *mem = arena_new(AUTH_ENTRY_BYTES);
 	struct auth_entry *e = ARENA_NEW(mem, struct auth_entry);
-	struct str *models = ARENA_ARRAY(mem, struct str, from->models_count + 1);
+	struct cidr *networks = ARENA_ARRAY(mem, struct cidr, from->from_count + 1);
 
 	*e = *from;
 	e->mem = mem;
@@ -309,9 +344,12 @@ static struct auth_entry *entry_copy(const struct auth_entry *from)
 	e->tier = arena_str(mem, from->tier);
 	e->status = arena_str(mem, from->status);
 	e->name = arena_str(mem, from->name);
-	for (size_t i = 0; i < from->models_count; i++)
-		models[i] = arena_str(mem, from->models[i]);
-	e->models = models;
+	e->models = list_copy(mem, from->models, from->models_count);
+	e->providers = list_copy(mem, from->providers, from->providers_count);
+	e->billing = list_copy(mem, from->billing, from->billing_count);
+	for (size_t i = 0; i < from->from_count; i++)
+		networks[i] = from->from[i];
+	e->from = networks;
 	return e;
 }
 
@@ -398,7 +436,7 @@ static void lookup_end(struct auth_lookup *l, const struct auth_entry *e, enum r
 
 		waiter_unlink(w);
 		if (e) {
-			rc = entry_judge(l->v, w->r, e, w->hash, &own);
+			rc = entry_judge(l->v, w->r, e, w->hash, l->epoch, &own);
 			w->done(w->arg, rc, rc == RC_OK ? NULL : &own);
 		} else {
 			w->done(w->arg, rc, err);
@@ -521,7 +559,7 @@ static bool key_check(struct vault_worker *v, struct http_request *r, struct str
 	}
 	apikey_hash(secret_str(&pepper->bytes), text, hash); /* for unknown ids too */
 	if (e && entry_serves(v, e, now)) {
-		*rc = entry_judge(v, r, e, hash, err);
+		*rc = entry_judge(v, r, e, hash, v->auth->epoch, err);
 		if (now - e->fetched_ms >= AUTH_FRESH_MS && now >= e->retry_ms &&
 		    pg_is_up(v->worker->pg))
 			(void)lookup_start(v, public_id);
@@ -586,6 +624,13 @@ enum rc auth_authorise(struct http_request *r, struct err *err)
 
 	if (!p || (p->roles & ROLE_OPERATOR))
 		return RC_OK;
+	if (p->elsewhere) {
+		err_set(err, RC_DENIED, "permission_denied",
+			"this API key may not be used from your address");
+		err_hint(err,
+			 "the key's allow_from names the networks; an org admin can change it");
+		return RC_DENIED;
+	}
 	if (!path_org_is_own(r, p))
 		return err_set(err, RC_NOT_FOUND, "org_not_found", "no such org");
 	if (str_is(p->org_status, "active") || (r->surface == SURFACE_ADMIN && reads))
@@ -593,6 +638,11 @@ enum rc auth_authorise(struct http_request *r, struct err *err)
 	err_set(err, RC_DENIED, "permission_denied", "the org is suspended");
 	err_hint(err, "ask the platform's operator");
 	return RC_DENIED;
+}
+
+bool vault_is_current(struct worker *w, const struct principal *p)
+{
+	return p->seen == vault_worker_of(w)->auth->epoch;
 }
 
 /* ---- changes, start, stop ------------------------------------------------------------------------ */

@@ -50,24 +50,52 @@ static int org_create(struct cli *cli, int argc, char **argv)
 	return cli_api_print(cli, "POST", STR("/admin/v1/orgs"), buf_str(&body));
 }
 
+/* Every --set NAME=VALUE: a number, null, or else a word. */
+static bool put_settings(struct json_out *o, int *argc, char **argv)
+{
+	const char *given = cli_flag(argc, argv, "--set");
+	int64_t n;
+
+	if (!given)
+		return true;
+	json_obj(o, "settings");
+	for (; given; given = cli_flag(argc, argv, "--set")) {
+		const char *value = strchr(given, '=');
+		char name[64];
+
+		if (!value || value == given || (size_t)(value - given) >= sizeof name)
+			return false;
+		snprintf(name, sizeof name, "%.*s", (int)(value - given), given);
+		value++;
+		if (str_to_i64(str_from(value), &n) == RC_OK)
+			json_put_int(o, name, n);
+		else
+			json_put_z(o, name, strcmp(value, "null") == 0 ? NULL : value);
+	}
+	json_obj_end(o);
+	return true;
+}
+
 static int org_change(struct cli *cli, int argc, char **argv)
 {
 	static const char *const flags[] = {"--name", "--tier", "--status"};
 	AUTO(buf) struct buf body = BUF_INIT(COMMAND_BODY_MAX);
 	const char *value;
 	struct json_out o;
+	bool settings;
 
 	json_out_begin(&o, &body);
 	json_obj(&o, NULL);
 	for (size_t i = 0; i < ARRAY_LEN(flags); i++)
 		if ((value = cli_flag(&argc, argv, flags[i])))
 			json_put_z(&o, flags[i] + 2, value);
+	settings = put_settings(&o, &argc, argv);
 	json_obj_end(&o);
 	if (cli_leftover_flags(cli, argc, argv))
 		return CLI_USAGE;
-	if (argc != 3 || !path_part_ok(argv[2]) || json_out_end(&o) != RC_OK)
-		return cli_usage_error(cli,
-				       "org change needs ORG and one of --name, --tier, --status");
+	if (argc != 3 || !path_part_ok(argv[2]) || !settings || json_out_end(&o) != RC_OK)
+		return cli_usage_error(cli, "org change needs ORG and one of --name, --tier, "
+					    "--status, --set NAME=VALUE");
 	return cli_api_print(cli, "PATCH", org_path(cli, argv[2], ""), buf_str(&body));
 }
 
@@ -88,7 +116,7 @@ static int org_run(struct cli *cli, int argc, char **argv)
 	return cli_usage_error(cli,
 			       "usage: tollgate org create --slug SLUG [--name NAME] [--tier TIER] "
 			       "| list | show ORG | change ORG [--name NAME] [--tier TIER] "
-			       "[--status active|suspended]");
+			       "[--status active|suspended] [--set NAME=VALUE]...");
 }
 
 /* ---- key ----------------------------------------------------------------------------------------- */
@@ -127,6 +155,10 @@ static int key_create(struct cli *cli, int argc, char **argv, const char *org)
 	const char *rpm = cli_flag(&argc, argv, "--rpm");
 	const char *tpm = cli_flag(&argc, argv, "--tpm");
 	const char *expires = cli_flag(&argc, argv, "--expires-at");
+	const char *member = cli_flag(&argc, argv, "--member");
+	const char *from = cli_flag(&argc, argv, "--allow-from");
+	const char *providers = cli_flag(&argc, argv, "--providers");
+	const char *billing = cli_flag(&argc, argv, "--billing");
 	bool numbers;
 	struct json_out o;
 
@@ -146,6 +178,11 @@ static int key_create(struct cli *cli, int argc, char **argv, const char *org)
 	json_obj_end(&o);
 	if (expires)
 		json_put_z(&o, "expires_at", expires);
+	if (member)
+		json_put_z(&o, "member", member);
+	put_words(&o, "allow_from", from);
+	put_words(&o, "providers", providers);
+	put_words(&o, "billing", billing);
 	json_obj_end(&o);
 	if (!numbers || json_out_end(&o) != RC_OK)
 		return cli_usage_error(cli, "--rpm and --tpm are whole numbers");
@@ -200,8 +237,62 @@ static int key_run(struct cli *cli, int argc, char **argv)
 	return cli_usage_error(cli,
 			       "usage: tollgate key create --org ORG --name NAME [--role ROLE] "
 			       "[--scopes S,S] [--models M,M] [--rpm N] [--tpm N] [--expires-at T] "
-			       "| list --org ORG | show | revoke --org ORG ID "
+			       "[--member ID] [--allow-from CIDR,CIDR] [--providers P,P] "
+			       "[--billing B,B] | list --org ORG | show | revoke --org ORG ID "
 			       "| rotate --org ORG ID [--overlap-seconds N]");
+}
+
+/* ---- member -------------------------------------------------------------------------------------- */
+
+static int member_send(struct cli *cli, const char *method, struct str path, const char *email,
+		       const char *role)
+{
+	AUTO(buf) struct buf body = BUF_INIT(COMMAND_BODY_MAX);
+	struct json_out o;
+
+	json_out_begin(&o, &body);
+	json_obj(&o, NULL);
+	if (email)
+		json_put_z(&o, "email", email);
+	json_put_z(&o, "role", role);
+	json_obj_end(&o);
+	if (json_out_end(&o) != RC_OK)
+		return cli_usage_error(cli, "the values are too long");
+	return cli_api_print(cli, method, path, buf_str(&body));
+}
+
+static int member_run(struct cli *cli, int argc, char **argv)
+{
+	const char *verb = argc > 1 ? argv[1] : "";
+	const char *org = cli_flag(&argc, argv, "--org");
+	const char *email = cli_flag(&argc, argv, "--email");
+	const char *role = cli_flag(&argc, argv, "--role");
+	const bool invites = strcmp(verb, "invite") == 0;
+	struct str path;
+
+	if (argc > 1 && !path_part_ok(org))
+		return cli_usage_error(cli, "--org is an org's id or slug");
+	if (cli_leftover_flags(cli, argc, argv))
+		return CLI_USAGE;
+	path = org_path(cli, org, "/members");
+	if (invites && argc == 2 && email && role)
+		return member_send(cli, "POST", path, email, role);
+	if (!email && !role && strcmp(verb, "list") == 0 && argc == 2)
+		return cli_api_print(cli, "GET", org_path(cli, org, "/members?limit=200"), STR(""));
+	if (email || role || argc < 3 || !path_part_ok(argv[2]))
+		goto usage;
+	path = arena_printf(cli->mem, "/admin/v1/orgs/%s/members/%s", org, argv[2]);
+	if (strcmp(verb, "role") == 0 && argc == 4)
+		return member_send(cli, "PATCH", path, NULL, argv[3]);
+	if (strcmp(verb, "show") == 0 && argc == 3)
+		return cli_api_print(cli, "GET", path, STR(""));
+	if (strcmp(verb, "remove") == 0 && argc == 3)
+		return cli_api_print(cli, "DELETE", path, STR(""));
+usage:
+	return cli_usage_error(cli,
+			       "usage: tollgate member invite --org ORG --email EMAIL --role ROLE "
+			       "| list --org ORG | show | remove --org ORG ID "
+			       "| role --org ORG ID ROLE");
 }
 
 /* ---- vault --------------------------------------------------------------------------------------- */
@@ -457,13 +548,18 @@ static int audit_run(struct cli *cli, int argc, char **argv)
 const struct command vault_commands[] = {
 	{"org",
 	 "create --slug SLUG [--name NAME] [--tier TIER] | list | show ORG | change ORG [--name N] "
-	 "[--tier T] [--status S]",
+	 "[--tier T] [--status S] [--set NAME=VALUE]...",
 	 "tenants, through the admin API", org_run},
 	{"key",
 	 "create --org ORG --name NAME [--role R] [--scopes S,S] [--models M,M] [--rpm N] [--tpm N] "
-	 "[--expires-at T] | list --org ORG | show | revoke --org ORG ID "
+	 "[--expires-at T] [--member ID] [--allow-from CIDR,CIDR] [--providers P,P] [--billing B,B] "
+	 "| list --org ORG | show | revoke --org ORG ID "
 	 "| rotate --org ORG ID [--overlap-seconds N]",
 	 "API keys of an org, through the admin API", key_run},
+	{"member",
+	 "invite --org ORG --email EMAIL --role ROLE | list --org ORG | show | remove --org ORG ID "
+	 "| role --org ORG ID ROLE",
+	 "people of an org and their roles, through the admin API", member_run},
 	{"vault", "status", "master keys, and how many data keys each wraps", vault_run},
 	{"audit", "verify [--org ORG] | list --org ORG [--action BEGINNING] [--cursor CURSOR]",
 	 "prove the audit log's hash chains on the database; read it through the admin API",

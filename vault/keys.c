@@ -2,7 +2,8 @@
  *
  * The secret is shown once, in the answer of the POST that made it, and stored as a hash alone.
  * Who may make or change which key is decided in SQL (key_may), from the actor given; that a developer's
- * key makes none with more models or higher limits than its own is decided here. */
+ * key makes none with more models or higher limits than its own is decided here, for the rest of what binds
+ * a key (bounds.c) in SQL. */
 #include <openssl/crypto.h>
 
 #include "server/admin.h"
@@ -295,6 +296,7 @@ static enum rc read_spec(const struct principal *p, const struct json *body, boo
 	TRY(put_models(p, body, make, &spec, err));
 	TRY(put_limits(p, body, make, &spec, err));
 	TRY(put_expiry(body, &spec, err));
+	TRY(bounds_put(body, make, &spec, err));
 	json_obj_end(&spec);
 	if (json_out_end(&spec) != RC_OK)
 		return vault_bad_field(err, "models", "are too long together");
@@ -429,7 +431,8 @@ static enum rc key_draw(struct key_new *n, struct err *err)
 
 void keys_create(struct http_request *r)
 {
-	struct json *body = admin_body(r, "name role scopes models limits budget expires_at");
+	struct json *body = admin_body(r, "name role scopes models limits budget expires_at member "
+					  "allow_from providers billing");
 	AUTO(buf) struct buf spec = BUF_INIT(KEY_SPEC_BYTES);
 	struct err err = {0};
 	struct key_new *n;
@@ -521,7 +524,8 @@ void keys_show(struct http_request *r)
 
 void keys_change(struct http_request *r)
 {
-	struct json *body = admin_body(r, "name models limits budget expires_at");
+	struct json *body = admin_body(r, "name models limits budget expires_at allow_from "
+					  "providers billing");
 	AUTO(buf) struct buf patch = BUF_INIT(KEY_SPEC_BYTES);
 	struct key_budget budget;
 	struct err err = {0};
@@ -536,7 +540,8 @@ void keys_change(struct http_request *r)
 		rc = read_budget(r, body, &budget, &err);
 	if (rc == RC_OK && !budget.given && str_is(buf_str(&patch), "{}"))
 		rc = err_set(&err, RC_INVALID, "nothing_to_change",
-			     "give at least one of name, models, limits, budget, expires_at");
+			     "give at least one of name, models, limits, budget, expires_at, "
+			     "allow_from, providers, billing");
 	if (rc != RC_OK) {
 		http_reply_err(r, rc, &err);
 		return;

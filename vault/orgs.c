@@ -5,9 +5,10 @@
 #include "sql/queries.h"
 #include "vault/vault_priv.h"
 
-#define ORG_SLUG_MAX 63
-#define ORG_NAME_MAX 200
-#define ORG_TIER_MAX 32
+#define ORG_SLUG_MAX	   63
+#define ORG_NAME_MAX	   200
+#define ORG_TIER_MAX	   32
+#define ORG_SETTINGS_BYTES 4096
 
 uint32_t vault_role_bit(struct str role)
 {
@@ -160,6 +161,71 @@ void orgs_show(struct http_request *r)
 	admin_run(r, b, 200);
 }
 
+/* ---- settings: each has a row; null takes it back to its default ---------------------------------- */
+
+#define KEY_DAYS_MAX 3650
+
+static bool key_days_ok(const struct json *v)
+{
+	int64_t days;
+
+	return json_int(v, &days) && days >= 1 && days <= KEY_DAYS_MAX;
+}
+
+static bool revoked_streams_ok(const struct json *v)
+{
+	struct str s;
+
+	return json_string(v, &s) && (str_is(s, "cut") || str_is(s, "finish"));
+}
+
+static const struct org_setting {
+	const char *name, *field;
+	bool (*ok)(const struct json *v);
+	const char *form;
+} org_settings[] = {
+	{"key_max_days", "settings.key_max_days", key_days_ok,
+	 "is how many days an API key may live, 1 to 3650, or null for ever"},
+	{"revoked_streams", "settings.revoked_streams", revoked_streams_ok,
+	 "is cut or finish: what becomes of calls that run when their key, org or profile is revoked"},
+};
+
+static const struct org_setting *setting_find(struct str name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(org_settings); i++)
+		if (str_is(name, org_settings[i].name))
+			return &org_settings[i];
+	return NULL;
+}
+
+/* The settings of the body, in `text`, empty if it has none. */
+static enum rc read_settings(const struct json *body, struct buf *text, struct err *err)
+{
+	const struct json *settings = json_get(body, "settings");
+	struct json_iter it = json_iter(settings);
+	const struct org_setting *known;
+	struct json *v;
+	struct str name;
+
+	if (!settings)
+		return RC_OK;
+	if (json_type(settings) != JSON_OBJECT || json_len(settings) == 0)
+		return vault_bad_field(err, "settings", "is an object with the settings to change");
+	while (json_next(&it, &name, &v)) {
+		known = setting_find(name);
+		if (!known) {
+			name = str_slice(name, 0, 64);
+			err_set(err, RC_INVALID, "unknown_field", "unknown field settings.%.*s",
+				STR_FMT(name));
+			err_field(err, "settings.%.*s", STR_FMT(name));
+			return RC_INVALID;
+		}
+		if (!json_is_null(v) && !known->ok(v))
+			return vault_bad_field(err, known->field, known->form);
+	}
+	return json_write(settings, text);
+}
+
 static enum rc read_change(const struct principal *p, const struct json *body, struct str *name,
 			   struct str *tier, struct str *status, struct err *err)
 {
@@ -167,9 +233,9 @@ static enum rc read_change(const struct principal *p, const struct json *body, s
 	TRY(admin_str(body, "status", false, 16, status, err));
 	if (status->ptr && !str_is(*status, "active") && !str_is(*status, "suspended"))
 		return vault_bad_field(err, "status", "is active or suspended");
-	if (!name->ptr && !tier->ptr && !status->ptr)
+	if (!name->ptr && !tier->ptr && !status->ptr && !json_get(body, "settings"))
 		return err_set(err, RC_INVALID, "nothing_to_change",
-			       "give at least one of name, tier, status");
+			       "give at least one of name, tier, status, settings");
 	if ((tier->ptr || status->ptr) && !(p->roles & ROLE_OPERATOR))
 		return err_set(err, RC_DENIED, "permission_denied",
 			       "tier and status are the operator's to change");
@@ -178,7 +244,8 @@ static enum rc read_change(const struct principal *p, const struct json *body, s
 
 void orgs_change(struct http_request *r)
 {
-	struct json *body = admin_body(r, "name tier status");
+	struct json *body = admin_body(r, "name tier status settings");
+	AUTO(buf) struct buf settings = BUF_INIT(ORG_SETTINGS_BYTES);
 	struct str name = STR_NULL, tier = STR_NULL, status = STR_NULL;
 	struct err err = {0};
 	struct pg_batch *b;
@@ -187,6 +254,8 @@ void orgs_change(struct http_request *r)
 	if (!body)
 		return;
 	rc = read_change(vault_principal(r), body, &name, &tier, &status, &err);
+	if (rc == RC_OK)
+		rc = read_settings(body, &settings, &err);
 	if (rc != RC_OK) {
 		http_reply_err(r, rc, &err);
 		return;
@@ -197,6 +266,7 @@ void orgs_change(struct http_request *r)
 	pg_param_str(b, name);
 	pg_param_str(b, tier);
 	pg_param_str(b, status);
+	pg_param_str(b, settings.len > 0 ? buf_str(&settings) : STR_NULL);
 	pg_param_str(b, vault_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run(r, b, 200);

@@ -37,6 +37,7 @@ static const struct setting vault_settings[] = {
 #define ROLES_KEYS_READ	 (ROLE_OPERATOR | ROLE_OWNER | ROLE_ADMIN | ROLE_DEVELOPER | ROLE_AUDITOR)
 #define ROLES_KEYS_WRITE (ROLE_OPERATOR | ROLE_OWNER | ROLE_ADMIN | ROLE_DEVELOPER)
 #define ROLES_AUDIT	 (ROLE_OPERATOR | ROLE_OWNER | ROLE_ADMIN | ROLE_AUDITOR)
+#define ROLES_ADMINS	 (ROLE_OPERATOR | ROLE_OWNER | ROLE_ADMIN)
 #define ORG		 "/admin/v1/orgs/{org}"
 
 static const struct endpoint vault_endpoints[] = {
@@ -45,10 +46,20 @@ static const struct endpoint vault_endpoints[] = {
 	{"GET", "/admin/v1/orgs", SURFACE_ADMIN, ROLE_OPERATOR, 0, false, orgs_list,
 	 "All orgs, newest first"},
 	{"GET", ORG, SURFACE_ADMIN, ROLES_READ, 0, false, orgs_show, "One org"},
-	{"PATCH", ORG, SURFACE_ADMIN, ROLE_OPERATOR | ROLE_OWNER | ROLE_ADMIN, 0, true, orgs_change,
-	 "Change an org's name; its tier and status for the operator"},
+	{"PATCH", ORG, SURFACE_ADMIN, ROLES_ADMINS, 0, true, orgs_change,
+	 "Change an org's name and settings; its tier and status for the operator"},
 	{"DELETE", ORG, SURFACE_ADMIN, ROLE_OPERATOR, 0, false, orgs_delete,
 	 "Delete an org: revokes its keys and shreds its secrets"},
+	{"POST", ORG "/members", SURFACE_ADMIN, ROLES_ADMINS, 0, true, members_invite,
+	 "Invite somebody, with a role"},
+	{"GET", ORG "/members", SURFACE_ADMIN, ROLES_AUDIT, 0, false, members_list,
+	 "Members, newest first, the removed too"},
+	{"GET", ORG "/members/{member}", SURFACE_ADMIN, ROLES_AUDIT, 0, false, members_show,
+	 "One member"},
+	{"PATCH", ORG "/members/{member}", SURFACE_ADMIN, ROLES_ADMINS, 0, true, members_change,
+	 "Change a member's role; its API keys above the new one are revoked"},
+	{"DELETE", ORG "/members/{member}", SURFACE_ADMIN, ROLES_ADMINS, 0, false, members_remove,
+	 "Remove a member; its API keys are revoked"},
 	{"POST", ORG "/api-keys", SURFACE_ADMIN, ROLES_KEYS_WRITE, 0, true, keys_create,
 	 "Make an API key; its secret is shown this once"},
 	{"GET", ORG "/api-keys", SURFACE_ADMIN, ROLES_KEYS_READ, 0, false, keys_list,
@@ -56,7 +67,7 @@ static const struct endpoint vault_endpoints[] = {
 	{"GET", ORG "/api-keys/{id}", SURFACE_ADMIN, ROLES_KEYS_READ, 0, false, keys_show,
 	 "One API key"},
 	{"PATCH", ORG "/api-keys/{id}", SURFACE_ADMIN, ROLES_KEYS_WRITE, 0, true, keys_change,
-	 "Change an API key's name, models, limits, expiry"},
+	 "Change an API key's name, models, limits, expiry, and what else it is bound to"},
 	{"DELETE", ORG "/api-keys/{id}", SURFACE_ADMIN, ROLES_KEYS_WRITE, 0, false, keys_revoke,
 	 "Revoke an API key"},
 	{"POST", ORG "/api-keys/{id}/rotate", SURFACE_ADMIN, ROLES_KEYS_WRITE, 0, true, keys_rotate,

@@ -30,13 +30,19 @@ struct principal {	   /* lives in the request's arena */
 	uint32_t roles;
 	const struct str *models; /* patterns with '*'; a call's model must match one */
 	size_t models_count;
-	int64_t rpm, tpm; /* 0: no limit */
+	int64_t rpm, tpm;		       /* 0: no limit */
+	const struct str *providers, *billing; /* the only ones it may use; count 0: all */
+	size_t providers_count, billing_count;
+	bool elsewhere; /* the peer is in none of the networks that the key may be used from */
+	uint64_t seen;	/* for vault_is_current() */
 };
 static inline const struct principal *vault_principal(const struct http_request *r)
 {
 	return (const struct principal *)r->principal;
 }
 bool vault_model_allowed(const struct principal *p, struct str model);
+/* Has nothing been said of any key or org since this caller was looked up? If not, it may be revoked by now. */
+bool vault_is_current(struct worker *w, const struct principal *p);
 
 /* --- API keys made together with other things ------------------------------------------------ */
 struct pg_batch;

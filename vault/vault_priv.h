@@ -97,7 +97,7 @@ struct boot *boot_new(struct vault_worker *v);
 void boot_free(struct boot *b);
 void pepper_free(struct pepper *p);
 
-/* orgs.c, keys.c: the control plane. */
+/* orgs.c, members.c, keys.c: the control plane. */
 uint32_t vault_role_bit(struct str role); /* 0: no such role */
 /* `field: words`, RC_INVALID. */
 enum rc vault_bad_field(struct err *err, const char *field, const char *words);
@@ -106,12 +106,22 @@ void orgs_list(struct http_request *r);
 void orgs_show(struct http_request *r);
 void orgs_change(struct http_request *r);
 void orgs_delete(struct http_request *r);
+bool member_email_ok(struct str s); /* lower case already */
+void members_invite(struct http_request *r);
+void members_list(struct http_request *r);
+void members_show(struct http_request *r);
+void members_change(struct http_request *r);
+void members_remove(struct http_request *r);
 void keys_create(struct http_request *r);
 void keys_list(struct http_request *r);
 void keys_show(struct http_request *r);
 void keys_change(struct http_request *r);
 void keys_revoke(struct http_request *r);
 void keys_rotate(struct http_request *r);
+
+/* bounds.c: a key's member (when it is made), networks, providers and billing sources into the spec that SQL gets. */
+MUST_CHECK enum rc bounds_put(const struct json *body, bool make, struct json_out *spec,
+			      struct err *err);
 
 /* audit.c */
 bool audit_action_ok(struct str s); /* may an action's name begin so? Never empty. */

@@ -3,9 +3,11 @@
 -- name: vault_auth_lookup
 -- in:  $1 public id of a key
 -- out: org_id uuid, slug, tier, status, key_id uuid, name, role, scopes json, models json, rpm bigint, tpm bigint,
---      expires_at_us bigint (0: never), revoked bool, hash bytea, pepper_ver bigint; no row: no such key
-SELECT org_id, slug, tier, status, key_id, name, role, scopes, models, rpm, tpm, expires_at_us, revoked, hash,
-	pepper_ver FROM auth_lookup($1::text);
+--      expires_at_us bigint (0: never), revoked bool, hash bytea, pepper_ver bigint, allow_from json, providers json,
+--      billing json ('': not bound); no row: no such key
+SELECT a.org_id, a.slug, a.tier, a.status, a.key_id, a.name, a.role, a.scopes, a.models, a.rpm, a.tpm, a.expires_at_us,
+	a.revoked, a.hash, a.pepper_ver, b.allow_from, b.providers, b.billing
+FROM auth_lookup($1::text) a, auth_bounds(a.org_id, a.key_id) b;
 
 -- name: vault_org_create
 -- in:  $1 id uuid, $2 slug, $3 name, $4 tier, $5 actor jsonb, $6 request id
@@ -20,12 +22,12 @@ SELECT data, meta FROM org_list($1::bigint, $2::text);
 -- name: vault_org_show
 -- The org of this transaction.
 -- out: jsonb
-SELECT org_json(o) FROM org o WHERE o.org_id = tg_org();
+SELECT org_json_whole(o) FROM org o WHERE o.org_id = tg_org();
 
 -- name: vault_org_change
--- in:  $1 name, $2 tier, $3 status (NULL: as it is), $4 actor jsonb, $5 request id
+-- in:  $1 name, $2 tier, $3 status, $4 settings jsonb (NULL: as it is), $5 actor jsonb, $6 request id
 -- out: jsonb
-SELECT org_change($1::text, $2::text, $3::text, $4::jsonb, $5::text);
+SELECT org_edit($1::text, $2::text, $3::text, $4::jsonb, $5::jsonb, $6::text);
 
 -- name: vault_org_delete
 -- in:  $1 actor jsonb, $2 request id
@@ -36,13 +38,13 @@ SELECT org_delete($1::jsonb, $2::text);
 -- in:  $1 id uuid, $2 public id, $3 hash bytea, $4 pepper version bigint, $5 last four, $6 spec jsonb, $7 actor jsonb,
 --      $8 request id
 -- out: jsonb
-SELECT key_create($1::uuid, $2::text, $3::bytea, $4::bigint, $5::text, $6::jsonb, $7::jsonb, $8::text);
+SELECT key_make($1::uuid, $2::text, $3::bytea, $4::bigint, $5::text, $6::jsonb, $7::jsonb, $8::text);
 
 -- name: vault_key_budget_put
 -- Set, change or (NULL) take away a key's budget; behind key_create or key_change, in their transaction.
 -- in:  $1 key id uuid, $2 {"limit":decimal of credits,"window":...} jsonb or NULL, $3 actor jsonb, $4 request id
 -- out: jsonb, the key
-SELECT key_budget_put($1::uuid, $2::jsonb, $3::jsonb, $4::text);
+SELECT key_budget_put($1::uuid, $2::jsonb, $3::jsonb, $4::text) || key_bounds_of($1::uuid);
 
 -- name: vault_key_budget_within
 -- Refuses an actor that may spend less than the key.
@@ -55,7 +57,8 @@ SELECT key_budget_within($1::uuid, $2::jsonb);
 -- out: jsonb, text (members of meta)
 WITH page AS (
 	SELECT k.id, key_json(k.id, k.public_id, k.name, k.role, k.scopes, k.models, k.rpm, k.tpm, k.expires_at,
-		k.last4, k.created_at, k.revoked_at, k.replaced_by, k.last_used_at) AS j
+		k.last4, k.created_at, k.revoked_at, k.replaced_by, k.last_used_at)
+		|| key_bounds_json(k.member_id, k.allow_from, k.providers, k.billing) AS j
 	FROM api_key k
 	WHERE k.org_id = tg_org() AND key_seen($1::jsonb, k.created_by, k.id)
 		AND (tg_cursor_uuid($3::text) IS NULL OR k.id < tg_cursor_uuid($3::text))
@@ -71,29 +74,64 @@ FROM numbered;
 -- out: jsonb; no row: no such key, or not this actor's to see
 SELECT key_json(k.id, k.public_id, k.name, k.role, k.scopes, k.models, k.rpm, k.tpm, k.expires_at, k.last4,
 	k.created_at, k.revoked_at, k.replaced_by, k.last_used_at)
+	|| key_bounds_json(k.member_id, k.allow_from, k.providers, k.billing)
 FROM api_key k WHERE k.org_id = tg_org() AND k.id = $2::uuid AND key_seen($1::jsonb, k.created_by, k.id);
 
 -- name: vault_key_change
 -- in:  $1 key id uuid, $2 patch jsonb, $3 actor jsonb, $4 request id
 -- out: jsonb
-SELECT key_change($1::uuid, $2::jsonb, $3::jsonb, $4::text);
+SELECT key_alter($1::uuid, $2::jsonb, $3::jsonb, $4::text);
 
 -- name: vault_key_revoke
 -- in:  $1 key id uuid, $2 actor jsonb, $3 request id
 -- out: jsonb
-SELECT key_revoke($1::uuid, $2::jsonb, $3::text);
+SELECT key_revoke($1::uuid, $2::jsonb, $3::text) || key_bounds_of($1::uuid);
 
 -- name: vault_key_rotate
 -- in:  $1 key id uuid, $2 id of the new one uuid, $3 its public id, $4 its hash bytea, $5 pepper version bigint,
 --      $6 its last four, $7 overlap in seconds bigint (0: none), $8 actor jsonb, $9 request id
 -- out: jsonb
-SELECT key_rotate($1::uuid, $2::uuid, $3::text, $4::bytea, $5::bigint, $6::text, $7::bigint, $8::jsonb, $9::text);
+SELECT key_renew($1::uuid, $2::uuid, $3::text, $4::bytea, $5::bigint, $6::text, $7::bigint, $8::jsonb, $9::text);
 
 -- name: vault_key_used
 -- When keys were last used, of any org.
 -- in:  $1 org ids uuid[], $2 key ids uuid[], $3 times bigint[] (microseconds since 1970)
 -- out: bigint (rows)
 SELECT key_used($1::uuid[], $2::uuid[], $3::bigint[]);
+
+-- name: vault_member_invite
+-- in:  $1 id uuid, $2 email, $3 role, $4 actor jsonb, $5 request id
+-- out: jsonb
+SELECT member_invite($1::uuid, $2::text, $3::text, $4::jsonb, $5::text);
+
+-- name: vault_member_list
+-- Newest first, the removed too.
+-- in:  $1 limit bigint, $2 cursor ('' from the newest)
+-- out: jsonb, text (members of meta)
+WITH page AS (
+	SELECT m, m.id FROM member m
+	WHERE m.org_id = tg_org() AND (tg_cursor_uuid($2::text) IS NULL OR m.id < tg_cursor_uuid($2::text))
+	ORDER BY m.id DESC LIMIT $1::bigint + 1
+), numbered AS (SELECT page.*, row_number() OVER (ORDER BY id DESC) AS n FROM page)
+SELECT COALESCE(jsonb_agg(member_json(m) ORDER BY n) FILTER (WHERE n <= $1::bigint), '[]'),
+	'"next_cursor":' || CASE WHEN count(*) > $1::bigint
+		THEN '"' || (max(id::text) FILTER (WHERE n = $1::bigint)) || '"' ELSE 'null' END
+FROM numbered;
+
+-- name: vault_member_show
+-- in:  $1 id uuid
+-- out: jsonb; no row: no such member
+SELECT member_json(m) FROM member m WHERE m.org_id = tg_org() AND m.id = $1::uuid;
+
+-- name: vault_member_role
+-- in:  $1 id uuid, $2 role, $3 actor jsonb, $4 request id
+-- out: jsonb
+SELECT member_role($1::uuid, $2::text, $3::jsonb, $4::text);
+
+-- name: vault_member_remove
+-- in:  $1 id uuid, $2 actor jsonb, $3 request id
+-- out: jsonb
+SELECT member_remove($1::uuid, $2::jsonb, $3::text);
 
 -- name: vault_dek_get
 -- Data keys of the org of this transaction, newest first.

@@ -21,6 +21,8 @@ ORG = "/admin/v1/orgs/{org}"
 CONTROL = (
     ("POST", "/admin/v1/orgs", OPERATOR), ("GET", "/admin/v1/orgs", OPERATOR),
     ("GET", ORG, READ), ("PATCH", ORG, WRITE), ("DELETE", ORG, OPERATOR),
+    ("POST", ORG + "/members", WRITE), ("GET", ORG + "/members", AUDIT), ("GET", ORG + "/members/{member}", AUDIT),
+    ("PATCH", ORG + "/members/{member}", WRITE), ("DELETE", ORG + "/members/{member}", WRITE),
     ("POST", ORG + "/api-keys", KEYS), ("GET", ORG + "/api-keys", CONFIG), ("GET", ORG + "/api-keys/{id}", CONFIG),
     ("PATCH", ORG + "/api-keys/{id}", KEYS), ("DELETE", ORG + "/api-keys/{id}", KEYS),
     ("POST", ORG + "/api-keys/{id}/rotate", KEYS),
@@ -73,7 +75,8 @@ def endpoints_of_the_source():
 
 
 def concrete(path, org):
-    for name, value in (("{org}", org), ("{id}", str(uuid.uuid4())), ("{profile}", "nothing"), ("{name}", "nothing"), ("{tier}", "nothing"),
+    for name, value in (("{org}", org), ("{id}", str(uuid.uuid4())), ("{member}", str(uuid.uuid4())),
+                        ("{profile}", "nothing"), ("{name}", "nothing"), ("{tier}", "nothing"),
                         ("{request_id}", "req_" + str(uuid.uuid4())), ("{provider}", "openai"), ("{model...}", "nothing"),
                         ("{id...}", "nothing")):
         path = path.replace(name, value)

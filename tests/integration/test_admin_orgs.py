@@ -3,6 +3,7 @@ import json
 
 import harness
 
+SETTINGS = {"key_max_days": None, "revoked_streams": "cut"}
 ROLES = ("owner", "admin", "developer", "finance", "auditor")
 
 
@@ -14,9 +15,9 @@ class Orgs(harness.Case):
                          ("acme", "Acme", "business", "active"))
         self.assertRegex(made["created_at"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
         for ref in ("acme", made["id"], made["id"].upper()):
-            self.assertEqual(self.tg.must("GET", f"/orgs/{ref}"), made)
+            self.assertEqual(self.tg.must("GET", f"/orgs/{ref}"), {**made, "settings": SETTINGS})
         changed = self.tg.must("PATCH", "/orgs/acme", {"name": "Acme 2", "tier": "free"})
-        self.assertEqual(changed, {**made, "name": "Acme 2", "tier": "free"})
+        self.assertEqual(changed, {**made, "settings": SETTINGS, "name": "Acme 2", "tier": "free"})
         self.assertEqual(self.tg.sql("SELECT action FROM tollgate.audit WHERE org_id = "
                                      f"'{made['id']}' ORDER BY seq"), [["org.create"], ["org.change"]])
         self.assertEqual(self.tg.sql(f"SELECT version FROM tollgate.org WHERE slug = 'acme'"), [["2"]])

@@ -74,6 +74,7 @@ struct world {
 	struct snapshot snap[2]; /* org, platform */
 	struct cooldown cooldown[MAX];
 	size_t cooldowns;
+	struct str provider;
 };
 
 static struct str word(struct str *rest)
@@ -260,6 +261,7 @@ static void world_cool(struct world *w, const char *cooldowns)
 struct row {
 	const char *org, *platform, *routes, *cooldowns, *agents, *tier;
 	const char *model, *agent, *intent;
+	const char *provider; /* the only one that the key may use; NULL: all */
 	uint32_t allowed, needs;
 	int64_t max_output, choices;
 	size_t text_bytes;
@@ -621,6 +623,28 @@ static const struct row rows[] = {
 	 .routes = "r alias=fast : @nobody/gpt-a",
 	 .model = "fast",
 	 .want = "alias: nobody/gpt-a=not_served !no_route"},
+	/* what the key restricts */
+	{.org = BYOK ";" PRIVATE,
+	 .platform = PLATFORM,
+	 .model = "gpt-a",
+	 .provider = "openai_compatible",
+	 .want = "model: box/gpt-a main/gpt-a=provider_not_allowed"},
+	{.org = BYOK,
+	 .platform = PLATFORM,
+	 .model = "gpt-a",
+	 .provider = "nobody",
+	 .want = "model: main/gpt-a=provider_not_allowed !no_route"},
+	{.org = "",
+	 .platform = PLATFORM,
+	 .model = "gpt-a",
+	 .provider = "openai",
+	 .want = "model: plat/gpt-a"},
+	{.org = BYOK,
+	 .platform = PLATFORM ";comp openai_compatible platform *",
+	 .routes = "r alias=fast : main/gpt-a comp/gpt-a",
+	 .model = "fast",
+	 .provider = "openai_compatible",
+	 .want = "alias: main/gpt-a=provider_not_allowed comp/gpt-a=billing_not_allowed !no_route"},
 	/* consent */
 	{.org = BYOK,
 	 .platform = PLATFORM,
@@ -957,11 +981,14 @@ static void world_of(const struct row *row, struct world *w)
 		world_forbid(w, row->tier);
 }
 
-static void input_of(const struct row *row, const struct world *w, struct call *call,
+static void input_of(const struct row *row, struct world *w, struct call *call,
 		     const struct price_book *book, struct plan_input *in)
 {
+	w->provider = str_from(row->provider);
 	*call = (struct call){
 		.model = str_from(row->model),
+		.providers = &w->provider,
+		.providers_count = row->provider != NULL,
 		.agent = row->agent ? str_from(row->agent) : STR(""),
 		.intent = row->intent ? str_from(row->intent) : STR(""),
 		.billing_allowed = row->allowed,

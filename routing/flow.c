@@ -15,6 +15,7 @@
  * says was used. Callbacks record what they were given and call flow_run(); the states decide. */
 #include "routing/flow_priv.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -186,14 +187,24 @@ static enum flow_state flow_deadline_passed(struct flow *f)
 	return flow_refuse(f, RC_TIMEOUT, FLOW_END_deadline);
 }
 
-/* Left, stopped or out of time while nothing has been sent: nothing to pay, nothing to wait for. */
+/* Left, stopped, revoked or out of time while nothing has been sent: nothing to pay, nothing to wait for. */
 static bool flow_is_over(const struct flow *f)
 {
-	return f->gone || f->timed_out || f->stopped;
+	return f->gone || f->timed_out || f->stopped || revoke_is_of_caller(f);
+}
+
+static enum flow_state flow_revoked(struct flow *f)
+{
+	const enum rc rc = revoke_words(f);
+
+	counter_add(&routing_service(f->worker)->revoked, 1);
+	return flow_refuse(f, rc, FLOW_END_revoked);
 }
 
 static enum flow_state flow_over(struct flow *f)
 {
+	if (revoke_is_of_caller(f) && !f->gone && !f->stopped)
+		return flow_revoked(f);
 	if (f->timed_out && !f->gone && !f->stopped)
 		return flow_deadline_passed(f);
 	err_set(&f->err, RC_UNAVAILABLE, "no_route",
@@ -325,6 +336,8 @@ static enum flow_state flow_no_target(struct flow *f)
 	const int64_t wait_ms = earliest_ms(&f->plan);
 	enum rc rc;
 
+	if (f->revoked == REVOKED_PROFILE) /* the last that was asked */
+		return flow_revoked(f);
 	if (f->attempts > 0) {
 		rc = error_all_failed(f->class, &f->class_err, (int)(wait_ms / 1000), &f->err);
 		return flow_refuse(f, rc, FLOW_END_failed);
@@ -551,24 +564,26 @@ static enum flow_state flow_send(struct flow *f)
 	const struct curlm_handlers handlers = {flow_on_head, flow_on_body, flow_on_done, f};
 
 	f->asked = f->target;
+	assert(!revoke_is_of_caller(f)); /* nothing goes out for who is gone */
+	f->revoked = REVOKED_NOT;	 /* what stood there was of the attempt before */
 	f->sent_us = clock_mono_us();
 	f->up = upstream_start(f->worker->curlm, &u, &handlers, f->mem);
 	f->mark = secret_mark(&f->secret);
 	secret_clear(&f->secret);
+	f->recheck = f->outdated; /* the profile may be gone since the plan was made */
 	return FLOW_RELAYING;
 }
 
 /* ---- RELAYING: events as they come; what failed before content goes to the next target --------------------------- */
 
-static void profile_out(struct flow *f, enum error_class class)
+static void profile_out(struct flow *f, const char *why)
 {
 	for (size_t i = f->at; i < f->plan.candidates_count; i++) {
 		struct candidate *c = &f->plan.candidates[i];
 
 		if (c->use && uuid_eq(c->profile->id, f->target->profile->id)) {
 			c->use = false;
-			snprintf(c->reason, sizeof c->reason, "cooling_down:%s:60",
-				 error_class_name(class));
+			snprintf(c->reason, sizeof c->reason, "%s", why);
 		}
 	}
 }
@@ -595,6 +610,7 @@ static enum flow_state attempt_failed(struct flow *f)
 	const struct error_policy *policy = error_policy(f->class);
 	const struct org_id owner =
 		f->target->source == BILLING_PLATFORM ? org_id_platform : f->who->org;
+	char cooling[64];
 
 	/* the words may be of an event, or written in JSON's other ways */
 	secret_redact(&f->mark, f->class_err.message, strlen(f->class_err.message));
@@ -608,8 +624,10 @@ static enum flow_state attempt_failed(struct flow *f)
 		cooldown_start(f->rw, owner, f->target->profile,
 			       policy->cool_profile ? STR("") : f->target->model, f->class,
 			       f->retry_after_s);
-	if (policy->cool_profile)
-		profile_out(f, f->class);
+	if (policy->cool_profile) {
+		snprintf(cooling, sizeof cooling, "cooling_down:%s:60", error_class_name(f->class));
+		profile_out(f, cooling);
+	}
 	if (f->content_sent || flow_is_abandoned(f)) {
 		f->why = f->gone ? FLOW_END_client_gone : FLOW_END_cut;
 		return FLOW_SETTLE;
@@ -629,6 +647,31 @@ static enum flow_state attempt_failed(struct flow *f)
 					     f->timed_out ? FLOW_END_deadline : FLOW_END_failed);
 	}
 	counter_add(&routing_service(f->worker)->fallbacks, 1);
+	return FLOW_TARGET;
+}
+
+/* Its key, its org or the profile it was sent to is gone. No fault of the target: nothing cools. What the caller has
+ * got is settled; before that a call of a good key goes on to its next target. */
+static enum flow_state attempt_revoked(struct flow *f)
+{
+	const bool of_caller = revoke_is_of_caller(f);
+
+	flow_upstream_cancel(f);
+	f->given_up = f->gone;
+	f->class = ERROR_permission;
+	err_set(&f->class_err, RC_DENIED, "permission", "revoked while the call ran");
+	if (f->content_sent || flow_is_abandoned(f)) {
+		counter_add(&routing_service(f->worker)->revoked, 1);
+		f->rc = revoke_words(f);
+		f->why = f->gone ? FLOW_END_client_gone : FLOW_END_revoked;
+		return FLOW_SETTLE;
+	}
+	flow_note_attempt(f, "revoked", false);
+	flow_release(f);
+	if (of_caller)
+		return flow_revoked(f);
+	flow_note_fallback(f, f->target, "revoked");
+	profile_out(f, "revoked");
 	return FLOW_TARGET;
 }
 
@@ -664,6 +707,13 @@ static enum flow_state flow_relaying(struct flow *f)
 	if (f->class != ERROR_none) {
 		flow_upstream_cancel(f);
 		return attempt_failed(f);
+	}
+	/* A caller who left is told nothing; the provider is read on for what it bills. */
+	if (f->revoked != REVOKED_NOT && !(f->gone && revoke_is_of_caller(f)))
+		return attempt_revoked(f);
+	if (f->recheck) {
+		f->recheck = false;
+		revoke_suspect(f);
 	}
 	if (!f->up_done)
 		return FLOW_WAIT;
@@ -709,7 +759,11 @@ static enum flow_state flow_settle(struct flow *f)
 		f->rating.amount = f->hold.amount;
 		f->rated = true;
 	}
-	flow_note_attempt(f, f->class == ERROR_none ? "ok" : error_class_name(f->class), true);
+	flow_note_attempt(f,
+			  f->class == ERROR_none      ? "ok"
+			  : f->revoked != REVOKED_NOT ? "revoked"
+						      : error_class_name(f->class),
+			  true);
 	struct billing_charge charge = flow_charge(f, false);
 
 	f->timed_out = false;
@@ -816,6 +870,7 @@ static void flow_free(struct flow *f)
 		vault_limits_correct(f->who->key_id, f->tokens_reserved,
 				     usage_total_in(&f->usage) + usage_total_out(&f->usage),
 				     f->reserved_at_ms);
+	revoke_forget(f);
 	*f->link = f->next;
 	if (f->next)
 		f->next->link = f->link;
@@ -916,6 +971,9 @@ void flow_chat_completions(struct http_request *r)
 
 	http_on_gone(r, flow_on_gone, f);
 	http_on_drain(r, flow_on_drain, f);
+	if (!vault_is_current(f->worker,
+			      f->who)) /* its body came slowly: the key may be gone by now */
+		revoke_suspect(f);
 	if (!f->gone)
 		f->state = FLOW_DECODE;
 	flow_run(f);

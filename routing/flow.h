@@ -36,6 +36,7 @@ enum flow_state {
 	X(no_target)   /* nobody could be asked */                                                 \
 	X(failed)      /* everybody who was asked failed */                                        \
 	X(cut)	       /* failed after the first content */                                        \
+	X(revoked)     /* its key, org or profile was taken away while it ran */                   \
 	X(deadline)    /* the call's time was up */                                                \
 	X(client_gone) /* the caller left; what was used is still booked */                        \
 	X(unbooked)    /* the booking did not come through in time; it goes on behind */           \

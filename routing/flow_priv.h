@@ -21,6 +21,14 @@
 #define FLOW_PLAN_TEXT	     65536
 #define FLOW_BYTES_PER_TOKEN 4 /* estimate where a provider stated no usage */
 
+enum revoked {
+	REVOKED_NOT,
+	REVOKED_KEY,
+	REVOKED_ORG,
+	REVOKED_PROFILE /* of the attempt in work */
+};
+enum standing { STANDING_GOOD, STANDING_SUSPECT, STANDING_ASKED };
+
 struct flow {
 	struct flow *next, **link; /* the worker's running calls */
 	struct http_request *req;
@@ -31,6 +39,11 @@ struct flow {
 	enum flow_state state;
 	enum flow_end why;
 	bool running, gone, timed_out, stopped;
+	enum revoked revoked;
+	enum standing standing; /* may it go on, as far as is known */
+	size_t asked_at;	/* revoke.c's place for it while it asks */
+	bool outdated;		/* a profile changed since `set` was taken */
+	bool recheck;		/* ... and the attempt that was just sent is not asked about yet */
 	struct log_context log;
 
 	/* the question */
@@ -121,6 +134,13 @@ void flow_header_limits(struct flow *f);
 void flow_error_event(struct flow *f);
 void flow_error_reply(struct flow *f);
 void flow_log(const struct flow *f);
+
+/* revoke.c: ask whether this call may go on; later f->revoked says if not, and flow_run() is called. */
+void revoke_suspect(struct flow *f);
+void revoke_forget(struct flow *f);
+bool revoke_is_of_caller(
+	const struct flow *f);	      /* its key or org, and not the profile it was sent to */
+enum rc revoke_words(struct flow *f); /* fills f->err from f->revoked */
 
 /* flow_charge.c */
 /* Usage that was not stated is estimated; all of it is cut to the bounds of the hold. */

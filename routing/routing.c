@@ -246,6 +246,7 @@ static enum rc worker_start(struct worker *w, struct err *err)
 	rw->worker = w;
 	w->state[MODULE_ROUTING] = rw;
 	snapshot_worker_start(rw);
+	revoke_start(rw);
 	return RC_OK;
 }
 
@@ -254,6 +255,7 @@ static void worker_stop(struct worker *w)
 	struct routing_worker *rw = routing_worker(w);
 
 	flow_end_all(rw);
+	revoke_stop(rw);
 	snapshot_worker_stop(rw);
 	map_free(rw->cooldowns);
 	free(rw);
@@ -263,6 +265,7 @@ static void worker_stop(struct worker *w)
 static void on_change(struct worker *w, const struct change *c)
 {
 	snapshot_on_change(routing_worker(w), c);
+	revoke_on_change(routing_worker(w), c);
 }
 
 static void metrics(struct service *s, struct metrics_out *m)
@@ -286,6 +289,9 @@ static void metrics(struct service *s, struct metrics_out *m)
 	metrics_family(m, "tollgate_fallbacks_total", "counter",
 		       "Times a call went on to its next target");
 	metrics_sample(m, "tollgate_fallbacks_total", "", (int64_t)counter_get(&rs->fallbacks));
+	metrics_family(m, "tollgate_calls_revoked_total", "counter",
+		       "Running calls ended because their key, org or profile was taken away");
+	metrics_sample(m, "tollgate_calls_revoked_total", "", (int64_t)counter_get(&rs->revoked));
 	metrics_family(m, "tollgate_tokens_total", "counter", "Tokens used, by direction");
 	metrics_sample(m, "tollgate_tokens_total", "type=\"input\"",
 		       (int64_t)counter_get(&rs->tokens_in));

@@ -30,6 +30,7 @@ struct routing_service {	 /* shared by all threads: counters only */
 	struct counter fallbacks;
 	struct counter tokens_in, tokens_out;
 	struct hist duration, overhead, first_event;
+	struct counter revoked;
 	_Atomic int drains;
 };
 struct routing_worker { /* one thread's */
@@ -39,6 +40,7 @@ struct routing_worker { /* one thread's */
 	struct cell *catalogue;
 	struct map *cooldowns; /* set here, until the picture that has them is read */
 	struct flow *flows;    /* running calls, newest first */
+	struct revoke *revoke; /* asks whether they may go on */
 };
 static inline struct routing_service *routing_service(const struct worker *w)
 {
@@ -69,6 +71,11 @@ void cooldown_collect(struct routing_worker *rw, const struct snapshot_set *set,
 void flow_chat_completions(struct http_request *r);
 void flow_end_all(
 	struct routing_worker *rw); /* the worker stops: every call ends, unsettled ones detach */
+
+/* revoke.c: which running calls may not go on since a change. */
+void revoke_start(struct routing_worker *rw);
+void revoke_stop(struct routing_worker *rw); /* behind flow_end_all() */
+void revoke_on_change(struct routing_worker *rw, const struct change *c);
 
 /* routing.c: x-should-retry and Retry-After of an error answer. */
 struct error_answer;

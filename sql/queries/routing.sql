@@ -195,3 +195,10 @@ SELECT config_end($1::jsonb, $2, $3::jsonb, $4);
 -- name: routing_config_budget_put
 -- in: $1 name, $2 fields jsonb, $3 id of a new one uuid, $4 actor jsonb, $5 request_id
 SELECT config_budget_put($1, $2::jsonb, $3::uuid, $4::jsonb, $5);
+
+-- name: routing_standing
+-- Which of these running calls, of any org, may not go on.
+-- in:  $1 callers' orgs uuid[], $2 their keys uuid[], $3 owners of the profiles uuid[], $4 profiles uuid[] (zero: nobody is
+--      being asked), $5 sent with a secret bigint[] (0, 1)
+-- out: n bigint (from 1), verdict text: key, org, profile
+SELECT n, verdict FROM calls_standing($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[]);

@@ -18,8 +18,11 @@ void handle_model_list(struct http_request *r)
 
 void handle_model_show(struct http_request *r)
 {
-	struct pg_batch *b = pg_batch_new();
+	struct pg_batch *b;
 
+	if (!admin_query_only(r, ""))
+		return;
+	b = pg_batch_new();
 	pg_batch_add(b, &sql_routing_model_show);
 	pg_param_str(b, r->params[0]);
 	pg_param_str(b, r->params[1]);

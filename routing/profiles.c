@@ -749,7 +749,8 @@ void handle_profile_default(struct http_request *r)
 {
 	struct change_work w = {.req = r, .priority = -1, .is_default = 1};
 
-	change_store(&w);
+	if (r->body.len == 0 || admin_body(r, "")) /* it takes nothing */
+		change_store(&w);
 }
 
 /* ---- the rest is one statement each -------------------------------------------------------------------- */

@@ -294,8 +294,11 @@ void handle_route_list(struct http_request *r)
 
 void handle_route_show(struct http_request *r)
 {
-	struct pg_batch *b = pg_batch_new();
+	struct pg_batch *b;
 
+	if (!admin_query_only(r, ""))
+		return;
+	b = pg_batch_new();
 	pg_batch_org_ref(b, r->params[0]);
 	pg_batch_add(b, &sql_routing_route_show);
 	pg_param_str(b, r->params[1]);

@@ -10,6 +10,7 @@
 #define VAULT_DEKS_MAX	    4096  /* cached per worker, and on the shelf (security.md 1.6) */
 #define VAULT_DEKS_ALL	    16384 /* in all of these together: half of the secure heap */
 #define VAULT_TOKEN_LEN_MIN 16	  /* a shorter operator token could be guessed */
+#define VAULT_TOKEN_KINDS   8	  /* and so could one of fewer different characters */
 
 static const struct setting vault_settings[] = {
 	{.name = "master_key",
@@ -76,6 +77,18 @@ static const struct endpoint vault_endpoints[] = {
 	 "Who did what in an org, newest first"},
 	{.method = NULL}};
 
+static size_t kinds_of_bytes(struct str s)
+{
+	bool seen[256] = {false};
+	size_t n = 0;
+
+	for (size_t i = 0; i < s.len; i++) {
+		n += !seen[(uint8_t)s.ptr[i]];
+		seen[(uint8_t)s.ptr[i]] = true;
+	}
+	return n;
+}
+
 static enum rc vault_start_token(struct vault *v, const struct config *c, struct err *err)
 {
 	struct str token = str_trim(str_from(config_str(c, "admin_token")));
@@ -87,6 +100,11 @@ static enum rc vault_start_token(struct vault *v, const struct config *c, struct
 			       "TOLLGATE_ADMIN_TOKEN: at least %d characters (make one with: "
 			       "openssl rand -hex 24)",
 			       VAULT_TOKEN_LEN_MIN);
+	if (kinds_of_bytes(token) < VAULT_TOKEN_KINDS)
+		return err_set(err, RC_INVALID, "config",
+			       "TOLLGATE_ADMIN_TOKEN: at least %d different characters (make one "
+			       "with: openssl rand -hex 24)",
+			       VAULT_TOKEN_KINDS);
 	sha256(token, v->admin_token_hash);
 	v->has_admin_token = true;
 	return RC_OK;

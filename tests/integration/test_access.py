@@ -84,6 +84,7 @@ def concrete(path, org):
 
 
 class Access(harness.Case):
+    ENV = {"TOLLGATE_HTTP_BAD_HEADS_PER_MINUTE_MAX": 10000}  # g02 sends that many
     @classmethod
     def prepare(cls):
         cls.own = cls.tg.setup_org("own", platform=False, credits=None)
@@ -134,7 +135,7 @@ class Access(harness.Case):
         self.assertGreaterEqual(cells, 600)
         self.assertEqual(self.tg.row_counts(), before)
 
-    def test_data_plane(self):
+    def test_a15_data_plane_and_its_aliases(self):
         for method, path in DATA:
             spellings = [path] + [path.replace(at, alias, 1) for at, to in ALIASES.items() if path.startswith(at) for alias in to]
             for spelled in spellings:
@@ -146,7 +147,7 @@ class Access(harness.Case):
                         self.assertEqual(ask(self.keys[role]), 403)
                     self.assertNotIn(ask(self.inference), (401, 403, 405))
 
-    def test_a13_a14_the_decision_is_about_the_matched_path(self):
+    def test_a13_a14_g02_the_decision_is_about_the_matched_path(self):
         developer = self.keys["developer"]
         for path in ("/admin/v1/orgs/other/credits/../../own", "/admin/v1/orgs/own/../other", "/admin/v1/orgs/%2e%2e/orgs/other",
                      "/admin/v1//orgs/other", "/ADMIN/v1/orgs/other", "/admin/v1/orgs/other;x", "/admin/v1/orgs/other/",
@@ -161,6 +162,13 @@ class Access(harness.Case):
             self.assertEqual(self.ask("GET", path, harness.ADMIN_TOKEN, "data").status, 404)
         got, _ = self.tg.raw(b"GET http://127.0.0.1/admin/v1/orgs HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n", "admin")
         self.assertRegex(got, rb"^HTTP/1.1 (400|401|404) ")
+        # On every route: neither a Host that looks like a path nor what a proxy might say opens it.
+        for method, path, roles in CONTROL:
+            if roles is ANYONE:
+                continue
+            for headers in ({"Host": "localhost:4000/#@evil"}, {"Host": "127.0.0.1:1/healthz?"}, {"X-Forwarded-Host": "localhost/#"},
+                            {"X-Forwarded-Prefix": "/healthz"}, {"X-Rewrite-URL": "/healthz"}, {"X-Forwarded-For": "127.0.0.1"}):
+                self.assertIn(self.ask(method, concrete(path, "own"), None, headers=headers).status, (400, 401), (path, headers))
 
     def test_suspended_and_deleted(self):
         org = self.tg.setup_org("gone", platform=False, credits=None)

@@ -66,7 +66,8 @@ class Settings(harness.Case):
         self.assertIsNone(status["error"])
         self.tg.setup_org("booked")
         self.assertEqual(self.tg.chat("Hello").status, 200)
-        refused = self.tg.cli("migrate", "down", "9")
+        version = int(self.tg.sql("SELECT max(version) FROM tollgate.migration")[0][0])
+        refused = self.tg.cli("migrate", "down", str(version))  # booked rows stand in 0003's tables
         self.assertEqual(refused.returncode, 1, refused)
         self.assertEqual(self.tg.sql("SELECT count(*) FROM tollgate.usage_charge"), [["1"]])
         self.tg.migrate()

@@ -473,6 +473,7 @@ static void flow_on_opened(void *arg, enum rc rc, const struct secret *plain, co
 
 	f->opening = NULL;
 	f->rc = rc;
+	f->retry_after_s = rc == RC_OK ? 0 : err->retry_after_s;
 	if (rc == RC_OK)
 		f->rc = secret_from(secret_str(plain), &f->secret);
 	flow_run(f);
@@ -505,12 +506,18 @@ static enum flow_state flow_opening(struct flow *f)
 	flow_release(f);
 	log_error("secret does not open", LOG_S("profile", f->target->profile->name),
 		  LOG_STR("rc", rc_name(f->rc)));
-	err_set(&f->err, RC_UNAVAILABLE, "no_route", "the secret of profile %.*s cannot be opened",
-		STR_FMT(f->target->profile->name));
-	err_hint(&f->err, f->rc == RC_CORRUPT
-				  ? "an org admin must enter it again (rotate the profile)"
-				  : "try again shortly");
-	f->err.retry_after_s = f->rc == RC_CORRUPT ? 0 : 2;
+	if (f->rc == RC_CORRUPT) {
+		err_set(&f->err, RC_UNAVAILABLE, "no_route",
+			"the secret of profile %.*s cannot be opened",
+			STR_FMT(f->target->profile->name));
+		err_hint(&f->err, "an org admin must enter it again (rotate the profile)");
+	} else { /* ours is what is missing, not a target: 503 */
+		err_set(&f->err, RC_UNAVAILABLE, "vault_unavailable",
+			"the secret of profile %.*s cannot be opened now",
+			STR_FMT(f->target->profile->name));
+		err_hint(&f->err, "try again shortly");
+		f->err.retry_after_s = f->retry_after_s > 0 ? (int)f->retry_after_s : 2;
+	}
 	flow_note_fallback(f, f->target, "secret_unavailable");
 	return flow_refuse(f, RC_UNAVAILABLE, FLOW_END_no_target);
 }

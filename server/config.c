@@ -29,6 +29,7 @@ struct value {
 	int64_t number;
 	bool set; /* by file or environment */
 	char *origin;
+	char *path; /* of the file that a secret came from */
 };
 
 struct config {
@@ -121,7 +122,8 @@ static void value_clear(const struct setting *row, struct value *v)
 		explicit_bzero(v->text, strlen(v->text));
 	free(v->text);
 	free(v->origin);
-	*v = (struct value){NULL, 0, false, NULL};
+	free(v->path);
+	*v = (struct value){.text = NULL};
 }
 
 void config_free(struct config *c)
@@ -347,8 +349,10 @@ static enum rc assign(struct config *c, const struct source *src, const char *te
 		explicit_bzero(secret, CONFIG_SECRET_BYTES_MAX);
 		free(secret);
 	}
-	if (rc == RC_OK)
+	if (rc == RC_OK) {
 		find(c, src->row->name)->set = true;
+		find(c, src->row->name)->path = src->is_file ? must(strdup(text)) : NULL;
+	}
 	return rc;
 }
 
@@ -636,6 +640,11 @@ bool config_bool(const struct config *c, const char *name)
 bool config_is_set(const struct config *c, const char *name)
 {
 	return known(c, name)->set;
+}
+
+const char *config_secret_path(const struct config *c, const char *name)
+{
+	return known(c, name)->path;
 }
 
 static void wiped_add(const char *name)

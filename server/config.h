@@ -37,6 +37,8 @@ const char *config_str(const struct config *c, const char *name);
 int64_t config_int(const struct config *c, const char *name); /* also bytes; enums give the index */
 bool config_bool(const struct config *c, const char *name);
 bool config_is_set(const struct config *c, const char *name); /* by file or environment */
+/* The file that a secret setting was read from; NULL: it was given directly, or not at all. */
+const char *config_secret_path(const struct config *c, const char *name);
 /* Overwrite the stored copy of a secret setting, and its original in the environment block. */
 void config_wipe(struct config *c, const char *name);
 /* "name: value   # origin" per line, secrets masked; or a JSON object of the same. */

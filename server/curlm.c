@@ -96,7 +96,7 @@ struct curlm_call {
 	char *url; /* until libcurl has its copy */
 	char *unix_socket;
 	struct str body;
-	bool stream;
+	bool stream, secret_body;
 	size_t body_bytes, body_bytes_max;
 	struct curl_slist *headers, *resolve;
 	struct curl_slist *secret_node;
@@ -599,6 +599,8 @@ static size_t on_write(char *ptr, size_t one, size_t len, void *arg)
 	c->body_bytes += len;
 	if (c->h.on_body && len > 0 && !c->h.on_body(c->h.arg, str_of(ptr, len)))
 		c->paused = true;
+	if (c->secret_body)
+		explicit_bzero(ptr, len); /* libcurl's read buffer lives as long as the handle */
 	return c->dead ? 0 : len;
 }
 
@@ -678,7 +680,9 @@ static int on_prereq(void *arg, char *ip, char *local_ip, int port, int local_po
  */
 static int on_trace(CURL *easy, curl_infotype what, char *ptr, size_t len, void *arg)
 {
-	if (what == CURLINFO_HEADER_OUT)
+	const struct curlm_call *c = arg;
+
+	if (what == CURLINFO_HEADER_OUT || (what == CURLINFO_DATA_OUT && c->secret_body))
 		explicit_bzero(ptr, len);
 	return 0;
 }
@@ -719,6 +723,7 @@ static bool easy_set_rules(struct curlm_call *c)
 	SET(CURLOPT_PREREQFUNCTION, on_prereq);
 	SET(CURLOPT_PREREQDATA, c);
 	SET(CURLOPT_DEBUGFUNCTION, on_trace);
+	SET(CURLOPT_DEBUGDATA, c);
 	SET(CURLOPT_VERBOSE, 1L); /* else it is not called */
 	return ok;
 }
@@ -1052,6 +1057,7 @@ struct curlm_call *curlm_start(struct curlm *m, const struct curlm_request *r,
 	m->calls = c;
 	c->body = r->body;
 	c->stream = r->stream;
+	c->secret_body = r->secret_body;
 	c->timeouts = r->timeouts;
 	c->body_bytes_max = r->body_bytes_max ? r->body_bytes_max : CURLM_BODY_BYTES_DEFAULT;
 	c->unix_socket = r->unix_socket ? must(strdup(r->unix_socket)) : NULL;

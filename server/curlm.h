@@ -49,7 +49,8 @@ struct curlm_request { /* everything is copied by curlm_start(), but `body`, whi
 	const char *secret_header; /* CURLM_SECRET_HEADER: its name */
 	struct str secret;
 	struct str body;
-	bool stream; /* choose a multi handle of the streams' */
+	bool secret_body; /* what is sent and answered is secret: libcurl's copies are wiped once used */
+	bool stream;	  /* choose a multi handle of the streams' */
 	struct curlm_timeouts timeouts;
 	size_t body_bytes_max; /* of the response; past it the call ends with RC_TOO_LARGE; 0: 32 MiB */
 	/* Who may share a connection (org class, credential version). Today a connection carries nothing of

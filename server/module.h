@@ -40,6 +40,8 @@ struct module {
 	void (*stop)(struct service *s);
 	/* On each worker's thread. */
 	void (*on_change)(struct worker *w, const struct change *c);
+	/* HUP, when the configuration that stands on disk now is valid: read files again. Control thread. */
+	void (*on_reload)(struct service *s);
 	/* Is this module able to serve? Appends reasons if not ("price book not loaded"). Control thread. */
 	bool (*ready)(struct service *s, struct buf *reasons);
 	/* Drain: work left that must not be lost (settlements being tried again)? */

@@ -536,6 +536,9 @@ static void on_hup(void *arg)
 		for (const struct setting *s = *tables; s->name; s++)
 			reload_tell(fresh, s);
 	config_free(fresh);
+	for (size_t i = 0; app->modules[i]; i++)
+		if (app->modules[i]->on_reload)
+			app->modules[i]->on_reload(&app->service);
 	log_info("reloaded", LOG_BOOL("tls", config_is_set(app->service.config, "tls_cert_file")));
 }
 

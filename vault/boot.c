@@ -3,7 +3,8 @@
  * On the control thread, as soon as Postgres answers:
  *
  *   canaries   every master key that a data key needs is configured, and each configured one opens
- *              what it sealed at first; else the process ends with status 2 and one sentence
+ *              what it sealed at first; else the process ends with status 2 and one sentence. A keeper
+ *              that does not answer is no wrong key: it is asked again
  *   current    the current master key gets its canary if it has none
  *   pepper     read, or made at the very first start, opened, and handed to all workers
  *
@@ -19,19 +20,31 @@
 #include "vault/vault_priv.h"
 
 #define BOOT_RETRY_MS	  500
-#define BOOT_ROW_BYTES	  (64 * 1024)
+#define BOOT_ROW_BYTES	  (1024 * 1024)
+#define BOOT_CANARIES_MAX 100 /* vault_boot() answers no more */
 #define BOOT_PEPPER_BYTES 32
 
 /* The pepper's place: a sealed record of the platform. */
 static const struct uuid boot_pepper_id = {
 	{0, 0, 0, 0, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 0x01}};
 
+struct canary {
+	struct str kek_id, sealed;
+	int64_t kek_ver;
+	bool needed;
+};
 struct boot {
 	struct vault_worker *v;
 	struct loop_timer timer;
 	struct pg_call *pg;
 	struct vault_call *call;
+	struct kek_call *kek;
 	int64_t pepper_ver;
+	/* while they are checked, one after another */
+	struct arena *mem;
+	struct canary canaries[BOOT_CANARIES_MAX];
+	size_t canaries_count, canary;
+	bool has_current;
 };
 
 static void boot_canaries(void *arg);
@@ -93,8 +106,9 @@ static void pepper_on_open(void *arg, enum rc rc, const struct secret *plain, co
 		return;
 	}
 	atomic_store_explicit(&b->v->vault->pepper, p, memory_order_release);
-	log_info("vault started", LOG_STR("kek_id", b->v->vault->keyring.keks[0].id),
-		 LOG_INT("master_keys", b->v->vault->keyring.count));
+	log_info("vault started", LOG_STR("kek_id", kek_current(&b->v->vault->keyring)),
+		 LOG_INT("master_keys", b->v->vault->keyring.count),
+		 LOG_BOOL("transit", b->v->vault->keyring.transit != NULL));
 }
 
 static void pepper_on_put(void *arg, const struct pg_result *res)
@@ -191,69 +205,131 @@ static void canary_on_put(void *arg, const struct pg_result *res)
 		boot_again(b, "canary", res->message);
 }
 
-static void canary_put(struct boot *b)
+static void canary_on_sealed(void *arg, enum rc rc, const struct kek_wrapped *w,
+			     const struct err *err)
 {
-	const struct kek *kek = &b->v->vault->keyring.keks[0];
-	uint8_t sealed[KEYRING_CANARY_SIZE];
+	struct boot *b = arg;
 	struct pg_batch *batch;
 
-	if (keyring_canary_seal(kek, sealed) != RC_OK) {
-		boot_again(b, "canary", "no randomness");
+	b->kek = NULL;
+	if (rc != RC_OK) {
+		boot_again(b, "canary", err->message);
 		return;
 	}
 	batch = pg_batch_new();
 	pg_batch_add(batch, &sql_vault_canary_put);
-	pg_param_z(batch, kek->id);
-	pg_param_int(batch, KEYRING_VER);
-	pg_param_bytes(batch, str_of(sealed, sizeof sealed));
+	pg_param_z(batch, w->kek_id);
+	pg_param_int(batch, w->kek_ver);
+	pg_param_bytes(batch, kek_text_str(&w->canary));
 	b->pg = pg_submit(b->v->worker->pg, batch, canary_on_put, b);
 }
 
-static void canary_check(const struct keyring *ring, const struct pg_rows *rows, size_t i,
-			 struct arena *mem)
+static _Noreturn void canary_missing(const struct keyring *ring, struct str kek_id)
 {
-	const struct str id = pg_str(rows, i, 0);
-	const struct kek *kek = keyring_find(ring, id, pg_int(rows, i, 1));
-	char words[256];
+	char words[384];
 
-	if (!kek && pg_bool(rows, i, 3)) {
-		snprintf(words, sizeof words,
-			 "data keys in this database are wrapped by master key %.*s, which is "
-			 "neither TOLLGATE_MASTER_KEY (that is %s) nor in TOLLGATE_MASTER_KEYS_OLD",
-			 STR_FMT(id), ring->keks[0].id);
-		boot_fatal(words);
+	snprintf(words, sizeof words,
+		 "data keys in this database are wrapped by master key %.*s, which is neither "
+		 "TOLLGATE_MASTER_KEY nor in TOLLGATE_MASTER_KEYS_OLD nor the key of "
+		 "TOLLGATE_VAULT_TRANSIT_URL (current is %s)",
+		 STR_FMT(kek_id), kek_current(ring));
+	boot_fatal(words);
+}
+
+static _Noreturn void canary_wrong(const struct keyring *ring, const struct canary *c)
+{
+	const bool remote = kek_is_remote(ring, c->kek_id);
+	char words[384];
+
+	snprintf(words, sizeof words,
+		 "master key %.*s version %lld (%s) does not open its canary in this database: it "
+		 "is damaged%s or another's",
+		 STR_FMT(c->kek_id), (long long)c->kek_ver,
+		 remote ? "TOLLGATE_VAULT_TRANSIT_KEY"
+			: "TOLLGATE_MASTER_KEY or TOLLGATE_MASTER_KEYS_OLD",
+		 remote ? ", below the key's min_decryption_version" : "");
+	boot_fatal(words);
+}
+
+static void canary_next(struct boot *b);
+
+static void canary_on_checked(void *arg, enum rc rc, const uint8_t *plain, const struct err *err)
+{
+	struct boot *b = arg;
+
+	b->kek = NULL;
+	if (rc == RC_CORRUPT)
+		canary_wrong(&b->v->vault->keyring, &b->canaries[b->canary]);
+	if (rc != RC_OK) {
+		boot_again(b, "canaries", err->message);
+		return;
 	}
-	if (kek && keyring_canary_open(kek, pg_bytes(rows, i, 2, mem)) != RC_OK) {
-		snprintf(words, sizeof words,
-			 "master key %s (TOLLGATE_MASTER_KEY or TOLLGATE_MASTER_KEYS_OLD) does not "
-			 "open its canary in this database: it is damaged or another's",
-			 kek->id);
-		boot_fatal(words);
+	b->canary++;
+	canary_next(b);
+}
+
+/* Versions of a transit key that nothing needs any more may be gone there; but one must show that it is the key. */
+static bool canary_is_due(const struct boot *b, size_t i)
+{
+	const struct keyring *ring = &b->v->vault->keyring;
+	const struct canary *c = &b->canaries[i];
+
+	if (!kek_is_held(ring, c->kek_id, c->kek_ver))
+		return false;
+	if (c->needed || !kek_is_remote(ring, c->kek_id))
+		return true;
+	for (size_t j = 0; j < i; j++) /* newest first */
+		if (str_eq(b->canaries[j].kek_id, c->kek_id))
+			return false;
+	return true;
+}
+
+static void canary_next(struct boot *b)
+{
+	const struct canary *c;
+
+	while (b->canary < b->canaries_count && !canary_is_due(b, b->canary))
+		b->canary++;
+	if (b->canary < b->canaries_count) {
+		c = &b->canaries[b->canary];
+		b->kek = kek_check(b->v->kek, c->kek_id, c->kek_ver, c->sealed, canary_on_checked,
+				   b);
+		return;
 	}
+	if (b->has_current)
+		boot_pepper(b);
+	else
+		b->kek = kek_canary(b->v->kek, canary_on_sealed, b);
 }
 
 static void canary_on_rows(void *arg, const struct pg_result *res)
 {
 	struct boot *b = arg;
 	const struct keyring *ring = &b->v->vault->keyring;
-	struct arena *mem;
-	bool has_current = false;
+	const struct pg_rows *rows;
 
 	b->pg = NULL;
 	if (res->rc != RC_OK) {
 		boot_again(b, "canaries", res->message);
 		return;
 	}
-	mem = arena_new(BOOT_ROW_BYTES);
-	for (size_t i = 0; i < pg_row_count(res->rows[0]); i++) {
-		canary_check(ring, res->rows[0], i, mem);
-		has_current = has_current || str_is(pg_str(res->rows[0], i, 0), ring->keks[0].id);
+	rows = res->rows[0];
+	arena_free(b->mem);
+	b->mem = arena_new(BOOT_ROW_BYTES);
+	b->canary = b->canaries_count = 0;
+	b->has_current = false;
+	for (size_t i = 0; i < pg_row_count(rows) && i < BOOT_CANARIES_MAX; i++) {
+		struct canary *c = &b->canaries[b->canaries_count++];
+
+		*c = (struct canary){.kek_id = arena_str(b->mem, pg_str(rows, i, 0)),
+				     .kek_ver = pg_int(rows, i, 1),
+				     .sealed = pg_bytes(rows, i, 2, b->mem),
+				     .needed = pg_bool(rows, i, 3)};
+		if (c->needed && !kek_is_held(ring, c->kek_id, c->kek_ver))
+			canary_missing(ring, c->kek_id);
+		b->has_current = b->has_current || str_is(c->kek_id, kek_current(ring));
 	}
-	arena_free(mem);
-	if (has_current)
-		boot_pepper(b);
-	else
-		canary_put(b);
+	canary_next(b);
 }
 
 static void boot_canaries(void *arg)
@@ -285,5 +361,7 @@ void boot_free(struct boot *b)
 		pg_cancel(b->pg);
 	if (b->call)
 		vault_cancel(b->call);
+	kek_cancel(b->kek);
+	arena_free(b->mem);
 	free(b);
 }

@@ -301,7 +301,7 @@ struct status { /* of vault_status, while it is printed */
 	const struct keyring *ring;
 	struct json_out json;
 	struct buf *human;
-	bool seen[KEYRING_MAX];
+	bool seen[KEYRING_MAX], seen_current;
 	bool missing;
 	enum rc rc;
 };
@@ -335,17 +335,23 @@ static void status_on_rows(void *arg, const struct pg_result *res)
 	for (size_t i = 0; i < pg_row_count(rows); i++) {
 		const struct kek *kek =
 			keyring_find(s->ring, pg_str(rows, i, 0), pg_int(rows, i, 1));
+		const bool held = kek_is_held(s->ring, pg_str(rows, i, 0), pg_int(rows, i, 1));
+		const bool current = str_is(pg_str(rows, i, 0), kek_current(s->ring));
 		const int64_t deks = pg_int(rows, i, 2);
 
 		if (kek)
 			s->seen[kek - s->ring->keks] = true;
-		s->missing = s->missing || (!kek && deks > 0);
-		status_line(s, pg_str(rows, i, 0), kek != NULL, kek == &s->ring->keks[0], deks,
-			    pg_str(rows, i, 3));
+		s->missing = s->missing || (!held && deks > 0);
+		s->seen_current = s->seen_current || current;
+		status_line(s, pg_str(rows, i, 0), held, current, deks, pg_str(rows, i, 3));
 	}
 	for (size_t i = 0; i < s->ring->count; i++)
 		if (!s->seen[i])
-			status_line(s, str_from(s->ring->keks[i].id), true, i == 0, 0, STR_NULL);
+			status_line(s, str_from(s->ring->keks[i].id), true,
+				    strcmp(s->ring->keks[i].id, kek_current(s->ring)) == 0, 0,
+				    STR_NULL);
+	if (!s->seen_current && kek_is_remote(s->ring, str_from(kek_current(s->ring))))
+		status_line(s, str_from(kek_current(s->ring)), true, true, 0, STR_NULL);
 }
 
 static int status_print(struct cli *cli, const struct keyring *ring)

@@ -4,7 +4,11 @@
  * fetch. What is cached is the data key, in the secure heap, never a plaintext: deriving and opening
  * costs microseconds. A key older than the TTL is fetched again; while Postgres is away it serves on
  * for TOLLGATE_STALE_SECONDS, as everything does that is known to any worker: each puts a copy of
- * what it fetched on the process's shelf, in the secure heap too. */
+ * what it fetched on the process's shelf, in the secure heap too.
+ *
+ * A data key under a master key that is kept elsewhere (kek_priv.h) is asked for again when three quarters of the TTL
+ * are over, and serves to the end of it whatever comes of that; then, while its keeper gives no answer, nobody gets
+ * it. A row that is as it was needs no request before that, on whichever worker it was unwrapped. */
 #include <assert.h>
 #include <openssl/rand.h>
 #include <stdlib.h>
@@ -18,27 +22,46 @@
 #include "vault/secret_priv.h"
 #include "vault/vault_priv.h"
 
-#define DEK_TTL_MS	 300000
 #define DEK_VERSIONS_MAX 8 /* dek_get() answers no more */
-#define DEK_ROW_BYTES	 (64 * 1024)
+#define DEK_ROW_BYTES	 (128 * 1024)
+#define DEK_RENEW_MIN_MS 1000 /* between two tries to renew before the TTL is over */
 
-struct dek_entry { /* one org's */
-	int64_t fetched_ms;
+struct dek {
+	uint32_t ver;
+	bool active, remote;
+	uint8_t *key;		       /* secure heap */
+	int64_t unwrapped_ms;	       /* when its keeper last did */
+	uint8_t wrapped[SHA256_BYTES]; /* of what the row held */
+};
+struct dek_entry {	    /* one org's */
+	int64_t fetched_ms; /* or unwrapped, what is older */
+	int64_t renew_ms;   /* not before: a try to renew in time */
 	uint64_t ticket;
 	bool expired; /* a change may have been missed: fetch again if one can */
 	size_t count;
-	struct {
-		uint32_t ver;
-		bool active;
-		uint8_t *key; /* secure heap */
-	} deks[DEK_VERSIONS_MAX];
+	struct dek deks[DEK_VERSIONS_MAX];
 };
 
+struct dek_row { /* of Postgres, kept while its key is unwrapped */
+	uint32_t ver;
+	bool active;
+	struct str kek_id, wrapped;
+	int64_t kek_ver;
+};
 struct dek_fetch {
 	struct vault_worker *v;
 	struct org_id org;
 	struct pg_call *pg;
+	struct kek_call *kek;
 	uint64_t ticket;
+	bool pg_away;
+	/* unwrapping: one row after another */
+	struct arena *mem;
+	struct dek_row rows[DEK_VERSIONS_MAX];
+	size_t rows_count, row;
+	struct dek_entry *entry; /* what was unwrapped so far */
+	enum rc rc;		 /* RC_OK, or what the worst row ended with */
+	struct err err;
 };
 
 struct vault_call {
@@ -79,14 +102,28 @@ static void entry_free(void *value)
 	free(e);
 }
 
-static bool entry_is_fresh(const struct dek_entry *e, int64_t now)
+static bool entry_is_fresh(const struct vault_worker *v, const struct dek_entry *e, int64_t now)
 {
-	return !e->expired && now - e->fetched_ms < DEK_TTL_MS;
+	return !e->expired && now - e->fetched_ms < v->vault->dek_ttl_ms;
+}
+
+/* Its keeper gives no answer, Postgres does: to the end of the TTL, and no longer. */
+static bool entry_is_young(const struct vault_worker *v, const struct dek_entry *e, int64_t now)
+{
+	return now - e->fetched_ms < v->vault->dek_ttl_ms;
+}
+
+static bool entry_is_remote(const struct dek_entry *e)
+{
+	for (size_t i = 0; i < e->count; i++)
+		if (e->deks[i].remote)
+			return true;
+	return false;
 }
 
 static bool entry_is_usable(const struct vault_worker *v, const struct dek_entry *e, int64_t now)
 {
-	return entry_is_fresh(e, now) || now - e->fetched_ms < v->vault->stale_ms;
+	return entry_is_fresh(v, e, now) || now - e->fetched_ms < v->vault->stale_ms;
 }
 
 static const uint8_t *entry_active(const struct dek_entry *e, uint32_t *ver)
@@ -150,7 +187,7 @@ static void entry_share(struct vault_worker *v, const struct org_id *org, const 
 
 /* Postgres is away: the newest that any worker has fetched, if that is newer than what is known here; else what
  * is known here, or NULL. Fetched again as soon as it can be. */
-static const struct dek_entry *entry_adopt(struct vault_worker *v, const struct org_id *org)
+static struct dek_entry *entry_adopt(struct vault_worker *v, const struct org_id *org)
 {
 	struct dek_entry *e = map_get(v->deks->entries, org_key(org)), *found = NULL;
 	struct shelf_item *i = shelf_get(v->vault->dek_shelf, org_key(org), e ? e->ticket : 0);
@@ -313,6 +350,14 @@ static struct vault_call *fetch_waiter(const struct dek_fetch *f, bool opens_onl
 	return c;
 }
 
+static void fetch_free(struct dek_fetch *f)
+{
+	if (f->entry)
+		entry_free(f->entry);
+	arena_free(f->mem);
+	free(f);
+}
+
 /* All that waited go on; each callback may take others with it, so look again each time. */
 static void fetch_end(struct dek_fetch *f, enum rc rc, const struct err *err)
 {
@@ -330,10 +375,12 @@ static void fetch_end(struct dek_fetch *f, enum rc rc, const struct err *err)
 		else if (rc == RC_OK && (!e || !call_use(c, e)))
 			call_corrupt(c);
 		else if (rc != RC_OK && !(rc == RC_UNAVAILABLE && e &&
-					  entry_is_usable(f->v, e, now) && call_use(c, e)))
+					  (f->pg_away ? entry_is_usable(f->v, e, now)
+						      : entry_is_young(f->v, e, now)) &&
+					  call_use(c, e)))
 			call_fail(c, rc, err);
 	}
-	free(f);
+	fetch_free(f);
 }
 
 static void fetch_failed(struct dek_fetch *f, const struct pg_result *res)
@@ -347,77 +394,170 @@ static void fetch_failed(struct dek_fetch *f, const struct pg_result *res)
 		err_detail(&err, "%s", res->message);
 		err.retry_after_s = 1;
 	}
-	if (res->rc == RC_UNAVAILABLE)
+	f->pg_away = res->rc == RC_UNAVAILABLE;
+	if (f->pg_away)
 		(void)entry_adopt(f->v, &f->org);
 	fetch_end(f, rc, &err);
 }
 
-/* One row into the entry. RC_NOT_FOUND: wrapped by a master key that is not configured. */
-static enum rc entry_add(struct dek_fetch *f, struct dek_entry *e, const struct pg_rows *rows,
-			 size_t i, struct arena *mem)
+/* Secure heap; NULL: full, whatever is given up for it. */
+static uint8_t *key_room(struct vault_worker *v)
 {
-	const uint32_t ver = (uint32_t)pg_int(rows, i, 0);
 	uint8_t *key = secret_heap_get(ENVELOPE_DEK_BYTES);
-	enum rc rc;
 
 	if (!key) { /* full: what is only kept for an outage goes, then this worker's other orgs' keys */
-		shelf_clear(f->v->vault->dek_shelf);
+		shelf_clear(v->vault->dek_shelf);
 		key = secret_heap_get(ENVELOPE_DEK_BYTES);
 	}
 	if (!key) {
-		map_clear(f->v->deks->entries);
+		map_clear(v->deks->entries);
 		key = secret_heap_get(ENVELOPE_DEK_BYTES);
 	}
+	return key;
+}
+
+/* False: no room. */
+static bool entry_add(struct dek_fetch *f, const uint8_t *plain, int64_t unwrapped_ms)
+{
+	const struct dek_row *r = &f->rows[f->row];
+	struct dek_entry *e = f->entry;
+	uint8_t *key = key_room(f->v);
+	struct dek *d = &e->deks[e->count];
+
 	if (!key)
-		return RC_LIMIT;
-	rc = keyring_unwrap(&f->v->vault->keyring, f->org, ver, pg_str(rows, i, 1),
-			    pg_int(rows, i, 2), pg_bytes(rows, i, 3, mem), key);
-	if (rc != RC_OK) {
-		secret_heap_give(key, ENVELOPE_DEK_BYTES);
+		return false;
+	memcpy(key, plain, ENVELOPE_DEK_BYTES);
+	*d = (struct dek){.ver = r->ver,
+			  .active = r->active,
+			  .remote = kek_is_remote(&f->v->vault->keyring, r->kek_id),
+			  .key = key,
+			  .unwrapped_ms = unwrapped_ms};
+	sha256(r->wrapped, d->wrapped);
+	if (unwrapped_ms < e->fetched_ms)
+		e->fetched_ms = unwrapped_ms;
+	e->count++;
+	return true;
+}
+
+/* The same row, unwrapped less than `age_ms` ago? */
+static const struct dek *entry_same(const struct dek_fetch *f, const struct dek_entry *e,
+				    int64_t age_ms)
+{
+	const struct dek_row *r = &f->rows[f->row];
+	const int64_t now = clock_mono_ms();
+	uint8_t wrapped[SHA256_BYTES];
+
+	sha256(r->wrapped, wrapped);
+	for (size_t i = 0; e && i < e->count; i++)
+		if (e->deks[i].ver == r->ver && e->deks[i].remote &&
+		    memcmp(e->deks[i].wrapped, wrapped, sizeof wrapped) == 0 &&
+		    now - e->deks[i].unwrapped_ms < age_ms)
+			return &e->deks[i];
+	return NULL;
+}
+
+/* Is what this worker or another has of it still good? */
+static bool fetch_reuse(struct dek_fetch *f, int64_t age_ms)
+{
+	struct vault *vault = f->v->vault;
+	struct shelf_item *i = NULL;
+	const struct dek *d;
+	bool done;
+
+	if (!kek_is_remote(&vault->keyring, f->rows[f->row].kek_id))
+		return false;
+	d = entry_same(f, map_get(f->v->deks->entries, org_key(&f->org)), age_ms);
+	if (!d) {
+		i = shelf_get(vault->dek_shelf, org_key(&f->org), 0);
+		d = i ? entry_same(f, shelf_value(i), age_ms) : NULL;
+	}
+	done = d && entry_add(f, d->key, d->unwrapped_ms);
+	shelf_give(i);
+	return done;
+}
+
+static void fetch_finish(struct dek_fetch *f)
+{
+	struct dek_entry *e = f->entry;
+	const int64_t ttl_ms = f->v->vault->dek_ttl_ms;
+	enum rc rc = f->rc;
+
+	if (e->count > 0) { /* a version that is missing shows in call_use() */
+		f->entry = NULL;
+		e->expired = rc == RC_UNAVAILABLE;
+		e->renew_ms = e->fetched_ms + ttl_ms * 3 / 4;
+		if (e->renew_ms < clock_mono_ms() + DEK_RENEW_MIN_MS)
+			e->renew_ms = clock_mono_ms() + DEK_RENEW_MIN_MS;
+		entry_share(f->v, &f->org, e);
+		map_put(f->v->deks->entries, org_key(&f->org), e);
+		rc = rc == RC_UNAVAILABLE ? rc : RC_OK;
+	} else if (rc == RC_CORRUPT) {
+		(void)err_set(&f->err, rc, "vault_auth", "the org's data key does not open");
+	} else if (rc != RC_UNAVAILABLE) {
+		rc = err_set(&f->err, RC_UNAVAILABLE, "vault_unavailable",
+			     "the org's data key cannot be unwrapped here");
+		f->err.retry_after_s = 30;
+	}
+	fetch_end(f, rc, &f->err);
+}
+
+static void fetch_next(struct dek_fetch *f);
+
+static void fetch_on_unwrapped(void *arg, enum rc rc, const uint8_t *plain, const struct err *err)
+{
+	struct dek_fetch *f = arg;
+	const struct dek_row *r = &f->rows[f->row];
+
+	f->kek = NULL;
+	if (rc == RC_OK && !entry_add(f, plain, clock_mono_ms()))
+		rc = RC_LIMIT;
+	else if (rc == RC_NOT_FOUND || rc == RC_CORRUPT)
 		log_error("a data key does not unwrap", LOG_UUID("org_id", f->org.u),
-			  LOG_INT("dek_ver", ver), LOG_S("kek_id", pg_str(rows, i, 1)),
+			  LOG_INT("dek_ver", r->ver), LOG_S("kek_id", r->kek_id),
 			  LOG_STR("reason",
 				  rc == RC_NOT_FOUND ? "master key not configured" : "damaged"));
-		return rc;
+	if (rc == RC_UNAVAILABLE && fetch_reuse(f, f->v->vault->dek_ttl_ms))
+		rc = RC_OK;
+	/* That its keeper is silent says the least about a key: it may be there. */
+	if (rc == RC_UNAVAILABLE)
+		f->err = *err;
+	if (rc != RC_OK && f->rc != RC_UNAVAILABLE)
+		f->rc = rc;
+	f->row++;
+	fetch_next(f);
+}
+
+static void fetch_next(struct dek_fetch *f)
+{
+	const struct dek_row *r;
+
+	while (f->row < f->rows_count && fetch_reuse(f, f->v->vault->dek_ttl_ms * 3 / 4))
+		f->row++;
+	if (f->row == f->rows_count) {
+		fetch_finish(f);
+		return;
 	}
-	e->deks[e->count].ver = ver;
-	e->deks[e->count].active = pg_bool(rows, i, 4);
-	e->deks[e->count++].key = key;
-	return RC_OK;
+	r = &f->rows[f->row];
+	f->kek = kek_unwrap(f->v->kek, f->org, r->ver, r->kek_id, r->kek_ver, r->wrapped,
+			    fetch_on_unwrapped, f);
 }
 
 static void fetch_store(struct dek_fetch *f, const struct pg_rows *rows)
 {
-	struct arena *mem = arena_new(DEK_ROW_BYTES);
-	struct dek_entry *e = calloc(1, sizeof *e);
-	struct err err = {0};
-	enum rc rc = RC_OK;
-
-	if (!e)
+	f->mem = arena_new(DEK_ROW_BYTES);
+	f->entry = calloc(1, sizeof *f->entry);
+	if (!f->entry)
 		abort();
-	e->fetched_ms = clock_mono_ms();
-	e->ticket = f->ticket;
-	for (size_t i = 0; i < pg_row_count(rows) && e->count < DEK_VERSIONS_MAX; i++) {
-		enum rc one = entry_add(f, e, rows, i, mem);
-
-		rc = one == RC_OK ? rc : one;
-	}
-	arena_free(mem);
-	if (e->count > 0) { /* a version that is missing shows in call_use() */
-		entry_share(f->v, &f->org, e);
-		map_put(f->v->deks->entries, org_key(&f->org), e);
-		fetch_end(f, RC_OK, NULL);
-		return;
-	}
-	entry_free(e);
-	if (rc != RC_CORRUPT) {
-		rc = err_set(&err, RC_UNAVAILABLE, "vault_unavailable",
-			     "the org's data key cannot be unwrapped here");
-		err.retry_after_s = 30;
-	} else {
-		rc = err_set(&err, RC_CORRUPT, "vault_auth", "the org's data key does not open");
-	}
-	fetch_end(f, rc, &err);
+	f->entry->fetched_ms = clock_mono_ms();
+	f->entry->ticket = f->ticket;
+	for (size_t i = 0; i < pg_row_count(rows) && i < DEK_VERSIONS_MAX; i++)
+		f->rows[f->rows_count++] =
+			(struct dek_row){.ver = (uint32_t)pg_int(rows, i, 0),
+					 .kek_id = arena_str(f->mem, pg_str(rows, i, 1)),
+					 .kek_ver = pg_int(rows, i, 2),
+					 .wrapped = pg_bytes(rows, i, 3, f->mem),
+					 .active = pg_bool(rows, i, 4)};
+	fetch_next(f);
 }
 
 static void fetch_on_made(void *arg, const struct pg_result *res)
@@ -428,33 +568,47 @@ static void fetch_on_made(void *arg, const struct pg_result *res)
 	if (res->rc != RC_OK)
 		fetch_failed(f, res);
 	else
-		fetch_store(f, res->rows[0]);
+		fetch_store(f, res->rows[1]);
+}
+
+static void fetch_on_wrapped(void *arg, enum rc rc, const struct kek_wrapped *w,
+			     const struct err *err)
+{
+	struct dek_fetch *f = arg;
+	struct pg_batch *b;
+
+	f->kek = NULL;
+	if (rc != RC_OK) {
+		fetch_end(f, rc, err);
+		return;
+	}
+	b = pg_batch_new();
+	pg_batch_org(b, f->org);
+	pg_batch_add(b, &sql_vault_canary_put); /* no key wraps without its canary */
+	pg_param_z(b, w->kek_id);
+	pg_param_int(b, w->kek_ver);
+	pg_param_bytes(b, kek_text_str(&w->canary));
+	pg_batch_add(b, &sql_vault_dek_put);
+	pg_param_z(b, w->kek_id);
+	pg_param_int(b, w->kek_ver);
+	pg_param_bytes(b, kek_text_str(&w->wrapped));
+	f->pg = pg_submit(f->v->worker->pg, b, fetch_on_made, f);
 }
 
 /* The org's first data key: made here, wrapped, and stored unless another process was faster. */
 static void fetch_make(struct dek_fetch *f)
 {
-	const struct keyring *ring = &f->v->vault->keyring;
 	AUTO(secret) struct secret dek = SECRET_INIT;
-	uint8_t wrapped[ENVELOPE_WRAPPED_SIZE];
 	struct err err = {0};
-	struct pg_batch *b;
 
-	if (secret_random(&dek, ENVELOPE_DEK_BYTES) != RC_OK ||
-	    keyring_wrap(ring, f->org, 1, dek.ptr, wrapped) != RC_OK) {
+	if (secret_random(&dek, ENVELOPE_DEK_BYTES) != RC_OK) {
 		fetch_end(f,
 			  err_set(&err, RC_UNAVAILABLE, "vault_unavailable",
 				  "no data key can be made now"),
 			  &err);
 		return;
 	}
-	b = pg_batch_new();
-	pg_batch_org(b, f->org);
-	pg_batch_add(b, &sql_vault_dek_put);
-	pg_param_z(b, ring->keks[0].id);
-	pg_param_int(b, KEYRING_VER);
-	pg_param_bytes(b, str_of(wrapped, sizeof wrapped));
-	f->pg = pg_submit(f->v->worker->pg, b, fetch_on_made, f);
+	f->kek = kek_wrap(f->v->kek, f->org, 1, dek.ptr, fetch_on_wrapped, f);
 }
 
 static void fetch_on_rows(void *arg, const struct pg_result *res)
@@ -481,33 +635,45 @@ static void fetch_on_rows(void *arg, const struct pg_result *res)
 	}
 }
 
-static void fetch_join(struct vault_call *c)
+/* The one fetch for that org on this worker: begun if there is none. */
+static struct dek_fetch *fetch_of(struct vault_worker *v, const struct org_id *org)
 {
-	struct dek_cache *cache = c->v->deks;
-	struct dek_fetch *f = map_get(cache->fetches, org_key(&c->ref.org));
+	struct dek_fetch *f = map_get(v->deks->fetches, org_key(org));
 	struct pg_batch *b;
 
-	if (!f) {
-		counter_add(&c->v->vault->dek_misses, 1);
-		f = calloc(1, sizeof *f);
-		if (!f)
-			abort();
-		f->v = c->v;
-		f->org = c->ref.org;
-		f->ticket = shelf_ticket(c->v->vault->dek_shelf);
-		map_put(cache->fetches, org_key(&f->org), f);
-		b = pg_batch_new();
-		pg_batch_org(b, f->org);
-		pg_batch_add(b, &sql_vault_dek_get);
-		f->pg = pg_submit(c->v->worker->pg, b, fetch_on_rows, f);
-	}
-	c->fetch = f;
+	if (f)
+		return f;
+	counter_add(&v->vault->dek_misses, 1);
+	f = calloc(1, sizeof *f);
+	if (!f)
+		abort();
+	f->v = v;
+	f->org = *org;
+	f->ticket = shelf_ticket(v->vault->dek_shelf);
+	map_put(v->deks->fetches, org_key(&f->org), f);
+	b = pg_batch_new();
+	pg_batch_org(b, f->org);
+	pg_batch_add(b, &sql_vault_dek_get);
+	f->pg = pg_submit(v->worker->pg, b, fetch_on_rows, f);
+	return f;
+}
+
+/* Its keeper is asked again while there is time: what is then silent for a while is not noticed by calls. */
+static void entry_renew(struct vault_worker *v, const struct org_id *org, struct dek_entry *e,
+			int64_t now)
+{
+	const int64_t pause_ms = v->vault->dek_ttl_ms / 16;
+
+	if (now < e->renew_ms || !entry_is_remote(e))
+		return;
+	e->renew_ms = now + (pause_ms > DEK_RENEW_MIN_MS ? pause_ms : DEK_RENEW_MIN_MS);
+	(void)fetch_of(v, org);
 }
 
 static void call_step(void *arg)
 {
 	struct vault_call *c = arg;
-	const struct dek_entry *e = map_get(c->v->deks->entries, org_key(&c->ref.org));
+	struct dek_entry *e = map_get(c->v->deks->entries, org_key(&c->ref.org));
 	const int64_t now = clock_mono_ms();
 	const bool away = !pg_is_up(c->v->worker->pg);
 
@@ -517,12 +683,14 @@ static void call_step(void *arg)
 	}
 	if (away && !(e && entry_is_usable(c->v, e, now)))
 		e = entry_adopt(c->v, &c->ref.org);
-	if (e && (entry_is_fresh(e, now) || (away && entry_is_usable(c->v, e, now)))) {
+	if (e && (entry_is_fresh(c->v, e, now) || (away && entry_is_usable(c->v, e, now)))) {
 		counter_add(&c->v->vault->dek_hits, 1);
+		if (!away)
+			entry_renew(c->v, &c->ref.org, e, now);
 		if (call_use(c, e))
 			return;
 	}
-	fetch_join(c);
+	c->fetch = fetch_of(c->v, &c->ref.org);
 }
 
 /* ---- the outside -------------------------------------------------------------------------------- */
@@ -600,7 +768,8 @@ static bool fetch_drop(void *arg, struct str key, void *value)
 
 	if (f->pg)
 		pg_cancel(f->pg);
-	free(f);
+	kek_cancel(f->kek);
+	fetch_free(f);
 	return true;
 }
 

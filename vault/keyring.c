@@ -10,12 +10,13 @@
 #include <sys/stat.h>
 
 #include "server/base/hash.h"
+#include "vault/kek_priv.h"
 #include "vault/secret_priv.h"
 
 #define WRAP_FORMAT    1
 #define BASE64_LEN_MAX 64 /* 32 bytes are 44 digits */
 
-static const char keyring_canary[32] = "tollgate master key canary v1";
+const char keyring_canary[KEYRING_KEY_BYTES] = "tollgate master key canary v1";
 
 static struct str trim_lines(struct str s)
 {
@@ -126,13 +127,19 @@ static enum rc add_all(struct keyring *k, const struct config *c, struct err *er
 	const char *old = config_str(c, "master_keys_old");
 	struct str rest;
 
-	if (!current || !*current)
+	TRY(transit_load(c, &k->transit, err));
+	if ((!current || !*current) && k->transit && !transit_is_current(k->transit))
+		return err_set(err, RC_INVALID, "config",
+			       "TOLLGATE_VAULT_TRANSIT_CURRENT is false, and there is no "
+			       "TOLLGATE_MASTER_KEY that would wrap instead");
+	if ((!current || !*current) && !k->transit)
 		return err_set(err, RC_INVALID, "config",
 			       "TOLLGATE_MASTER_KEY (or TOLLGATE_MASTER_KEY_FILE) is required: 32 "
-			       "random bytes as base64");
+			       "random bytes as base64; or TOLLGATE_VAULT_TRANSIT_URL");
 	TRY(check_env_file("TOLLGATE_MASTER_KEY_FILE", err));
 	TRY(check_env_file("TOLLGATE_MASTER_KEYS_OLD_FILE", err));
-	TRY(keyring_add(k, str_from(current), "TOLLGATE_MASTER_KEY", err));
+	if (current && *current)
+		TRY(keyring_add(k, str_from(current), "TOLLGATE_MASTER_KEY", err));
 	for (rest = str_from(old); rest.ptr;) {
 		struct str one = trim_lines(str_cut(&rest, ','));
 
@@ -146,7 +153,7 @@ enum rc keyring_load(struct keyring *k, const struct config *c, struct err *err)
 {
 	enum rc rc;
 
-	k->count = 0;
+	*k = (struct keyring){.count = 0};
 	rc = add_all(k, c, err);
 	if (rc != RC_OK)
 		keyring_clear(k);
@@ -159,6 +166,7 @@ void keyring_clear(struct keyring *k)
 		return;
 	for (size_t i = 0; i < k->count; i++)
 		secret_heap_give(k->keks[i].key, BASE64_LEN_MAX);
+	transit_free(k->transit);
 	*k = (struct keyring){.count = 0};
 }
 
@@ -171,33 +179,35 @@ const struct kek *keyring_find(const struct keyring *k, struct str id, int64_t v
 }
 
 /* format ‖ nonce ‖ ciphertext ‖ tag under a master key. */
-static enum rc kek_seal(const struct kek *kek, const struct aad *aad, struct str plain,
-			uint8_t *out)
+enum rc keyring_seal(const struct kek *kek, const struct aad *aad,
+		     const uint8_t plain[KEYRING_KEY_BYTES], uint8_t out[ENVELOPE_WRAPPED_SIZE])
 {
 	out[0] = WRAP_FORMAT;
 	TRY(random_bytes(out + 1, AEAD_NONCE_BYTES));
-	return aead_seal(kek->key, out + 1, aad_str(aad), plain, out + 1 + AEAD_NONCE_BYTES);
+	return aead_seal(kek->key, out + 1, aad_str(aad), str_of(plain, KEYRING_KEY_BYTES),
+			 out + 1 + AEAD_NONCE_BYTES);
 }
 
-static enum rc kek_open(const struct kek *kek, const struct aad *aad, struct str sealed,
-			size_t plain_len, uint8_t *out)
+enum rc keyring_open(const struct kek *kek, const struct aad *aad, struct str sealed,
+		     uint8_t plain[KEYRING_KEY_BYTES])
 {
 	const size_t head = 1 + AEAD_NONCE_BYTES;
 
-	if (sealed.len != head + plain_len + AEAD_TAG_BYTES || sealed.ptr[0] != WRAP_FORMAT)
+	if (sealed.len != ENVELOPE_WRAPPED_SIZE || sealed.ptr[0] != WRAP_FORMAT)
 		return RC_CORRUPT;
 	return aead_open(kek->key, (const uint8_t *)sealed.ptr + 1, aad_str(aad),
-			 str_slice(sealed, head, sealed.len), out);
+			 str_slice(sealed, head, sealed.len), plain);
 }
 
-static void dek_aad(struct org_id org, uint32_t dek_ver, struct str kek_id, struct aad *aad)
+void keyring_dek_aad(struct org_id org, uint32_t dek_ver, struct str kek_id, uint32_t kek_ver,
+		     struct aad *aad)
 {
 	aad->len = 0;
 	aad_put(aad, STR("tg-dek-aad-1"));
 	aad_put_lp(aad, str_of(org.u.b, sizeof org.u.b));
 	aad_put_u32(aad, dek_ver);
 	aad_put_lp(aad, kek_id);
-	aad_put_u32(aad, KEYRING_VER);
+	aad_put_u32(aad, kek_ver);
 }
 
 enum rc keyring_wrap(const struct keyring *k, struct org_id org, uint32_t dek_ver,
@@ -206,9 +216,11 @@ enum rc keyring_wrap(const struct keyring *k, struct org_id org, uint32_t dek_ve
 	const struct kek *kek = &k->keks[0];
 	struct aad aad;
 
+	if (k->transit && transit_is_current(k->transit))
+		return RC_UNSUPPORTED;
 	assert(k->count > 0);
-	dek_aad(org, dek_ver, str_from(kek->id), &aad);
-	return kek_seal(kek, &aad, str_of(dek, ENVELOPE_DEK_BYTES), out);
+	keyring_dek_aad(org, dek_ver, str_from(kek->id), KEYRING_VER, &aad);
+	return keyring_seal(kek, &aad, dek, out);
 }
 
 enum rc keyring_unwrap(const struct keyring *k, struct org_id org, uint32_t dek_ver,
@@ -216,28 +228,31 @@ enum rc keyring_unwrap(const struct keyring *k, struct org_id org, uint32_t dek_
 		       uint8_t dek[ENVELOPE_DEK_BYTES])
 {
 	const struct kek *kek = keyring_find(k, kek_id, kek_ver);
+	struct err err;
 	struct aad aad;
 
+	if (!kek && kek_is_held(k, kek_id, kek_ver))
+		return kek_unwrap_wait(k, org, dek_ver, kek_id, kek_ver, wrapped, dek, &err);
 	if (!kek)
 		return RC_NOT_FOUND;
-	dek_aad(org, dek_ver, kek_id, &aad);
-	return kek_open(kek, &aad, wrapped, ENVELOPE_DEK_BYTES, dek);
+	keyring_dek_aad(org, dek_ver, kek_id, KEYRING_VER, &aad);
+	return keyring_open(kek, &aad, wrapped, dek);
 }
 
-static void canary_aad(const struct kek *kek, struct aad *aad)
+void keyring_canary_aad(struct str kek_id, uint32_t kek_ver, struct aad *aad)
 {
 	aad->len = 0;
 	aad_put(aad, STR("tg-kek-canary-1"));
-	aad_put_lp(aad, str_from(kek->id));
-	aad_put_u32(aad, KEYRING_VER);
+	aad_put_lp(aad, kek_id);
+	aad_put_u32(aad, kek_ver);
 }
 
 enum rc keyring_canary_seal(const struct kek *kek, uint8_t out[KEYRING_CANARY_SIZE])
 {
 	struct aad aad;
 
-	canary_aad(kek, &aad);
-	return kek_seal(kek, &aad, str_of(keyring_canary, sizeof keyring_canary), out);
+	keyring_canary_aad(str_from(kek->id), KEYRING_VER, &aad);
+	return keyring_seal(kek, &aad, (const uint8_t *)keyring_canary, out);
 }
 
 enum rc keyring_canary_open(const struct kek *kek, struct str sealed)
@@ -245,7 +260,7 @@ enum rc keyring_canary_open(const struct kek *kek, struct str sealed)
 	uint8_t plain[sizeof keyring_canary];
 	struct aad aad;
 
-	canary_aad(kek, &aad);
-	TRY(kek_open(kek, &aad, sealed, sizeof plain, plain));
+	keyring_canary_aad(str_from(kek->id), KEYRING_VER, &aad);
+	TRY(keyring_open(kek, &aad, sealed, plain));
 	return memcmp(plain, keyring_canary, sizeof plain) == 0 ? RC_OK : RC_CORRUPT;
 }

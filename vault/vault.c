@@ -16,11 +16,46 @@ static const struct setting vault_settings[] = {
 	{.name = "master_key",
 	 .type = SETTING_STRING,
 	 .secret = true,
-	 .help = "current master key, 32 random bytes as base64; needed by serve"},
+	 .help = "current master key, 32 random bytes as base64; needed by serve, but with a transit key"},
 	{.name = "master_keys_old",
 	 .type = SETTING_STRING,
 	 .secret = true,
 	 .help = "earlier master keys, comma-separated: they open what they wrapped"},
+	{.name = "vault_transit_url",
+	 .type = SETTING_STRING,
+	 .help = "HashiCorp Vault or OpenBao whose transit key wraps data keys instead: "
+		 "https://host[:port]"},
+	{.name = "vault_transit_mount",
+	 .type = SETTING_STRING,
+	 .def = "transit",
+	 .help = "where its transit engine is mounted"},
+	{.name = "vault_transit_key", .type = SETTING_STRING, .help = "name of the transit key"},
+	{.name = "vault_transit_token",
+	 .type = SETTING_STRING,
+	 .secret = true,
+	 .help = "token for it, renewed; its file is read again on HUP and when it is refused"},
+	{.name = "vault_transit_namespace",
+	 .type = SETTING_STRING,
+	 .help = "namespace of mount and key"},
+	{.name = "vault_transit_ca_file",
+	 .type = SETTING_STRING,
+	 .help = "PEM of who signed its certificate; unset: the system's"},
+	{.name = "vault_transit_timeout_ms",
+	 .type = SETTING_INT,
+	 .def = "3000",
+	 .min = 100,
+	 .max = 30000,
+	 .help = "longest wait for one of its answers"},
+	{.name = "vault_transit_current",
+	 .type = SETTING_BOOL,
+	 .def = "true",
+	 .help = "false: it opens what it wrapped, and TOLLGATE_MASTER_KEY wraps (the way back)"},
+	{.name = "vault_data_key_ttl_seconds",
+	 .type = SETTING_INT,
+	 .def = "300",
+	 .min = 1,
+	 .max = 3600,
+	 .help = "how long an unwrapped data key serves before it is read and unwrapped again"},
 	{.name = "admin_token",
 	 .type = SETTING_STRING,
 	 .secret = true,
@@ -117,6 +152,7 @@ static void vault_start_wipe(const struct config *c)
 
 	config_wipe(ours, "master_key");
 	config_wipe(ours, "master_keys_old");
+	config_wipe(ours, "vault_transit_token");
 	config_wipe(ours, "admin_token");
 }
 
@@ -135,6 +171,7 @@ static enum rc vault_start_all(struct vault *v, struct service *s, struct err *e
 	TRY(vault_start_token(v, s->config, err));
 	vault_start_wipe(s->config);
 	v->stale_ms = config_int(s->config, "stale_seconds") * 1000;
+	v->dek_ttl_ms = config_int(s->config, "vault_data_key_ttl_seconds") * 1000;
 	v->used_flush_ms = config_int(s->config, "vault_last_used_flush_ms");
 	limits_start();
 	v->auth_shelf = auth_shelf_new();
@@ -193,11 +230,14 @@ static enum rc vault_worker_start(struct worker *w, struct err *err)
 	v->vault = w->service->state[MODULE_VAULT];
 	w->state[MODULE_VAULT] = v;
 	deks = (VAULT_DEKS_ALL - VAULT_DEKS_MAX) / ((size_t)w->service->workers_count + 1);
+	v->kek = kek_client_new(&v->vault->keyring, w->loop);
 	v->deks = dek_cache_new(deks < VAULT_DEKS_MAX ? deks : VAULT_DEKS_MAX);
 	v->auth = auth_cache_new();
 	v->used = used_new(v);
-	if (w->control)
+	if (w->control) {
 		v->boot = boot_new(v);
+		kek_client_renew(v->kek);
+	}
 	return RC_OK;
 }
 
@@ -211,6 +251,7 @@ static void vault_worker_stop(struct worker *w)
 	auth_cache_free(v);
 	used_free(v->used);
 	dek_cache_free(v);
+	kek_client_free(v->kek);
 	free(v);
 	w->state[MODULE_VAULT] = NULL;
 }
@@ -228,18 +269,55 @@ static bool vault_ready(struct service *s, struct buf *reasons)
 {
 	struct vault *v = s->state[MODULE_VAULT];
 
+	char words[160];
+	enum rc rc;
+
 	if (vault_pepper(v))
 		return true;
-	if (buf_append(reasons, STR("vault: the pepper of the API keys is not loaded yet")) !=
-	    RC_OK)
-		return false; /* the module's name has to do */
+	if (kek_is_well(&v->keyring, words, sizeof words))
+		rc = buf_append(reasons,
+				STR("vault: the pepper of the API keys is not loaded yet"));
+	else
+		rc = buf_printf(reasons, "vault: waits for the transit engine: %s", words);
+	(void)rc; /* if it does not fit, the module's name has to do */
 	return false;
+}
+
+static void vault_on_reload(struct service *s)
+{
+	struct vault *v = s->state[MODULE_VAULT];
+
+	if (v->keyring.transit)
+		(void)transit_token_reload(v->keyring.transit);
 }
 
 static void sample(struct metrics_out *out, const char *name, const char *labels,
 		   const struct counter *c)
 {
 	metrics_sample(out, name, labels, (int64_t)counter_get(c));
+}
+
+static void transit_metrics(struct transit *t, struct metrics_out *out)
+{
+	static const char *const labels[TRANSIT_RESULTS] = {
+		[TRANSIT_OK] = "result=\"ok\"",
+		[TRANSIT_REFUSED] = "result=\"refused\"",
+		[TRANSIT_FAILED] = "result=\"failed\"",
+		[TRANSIT_SHORT] = "result=\"not_sent\"",
+	};
+	char words[160];
+
+	if (!t)
+		return;
+	metrics_family(out, "tollgate_vault_transit_up", "gauge",
+		       "1 while the transit engine answers what it is asked");
+	metrics_sample(out, "tollgate_vault_transit_up", "",
+		       transit_is_well(t, words, sizeof words));
+	metrics_family(out, "tollgate_vault_transit_requests_total", "counter",
+		       "Requests for the transit engine, by how they ended");
+	for (size_t i = 0; i < TRANSIT_RESULTS; i++)
+		metrics_sample(out, "tollgate_vault_transit_requests_total", labels[i],
+			       (int64_t)transit_count(t, (enum transit_result)i));
 }
 
 static void vault_metrics(struct service *s, struct metrics_out *out)
@@ -271,6 +349,7 @@ static void vault_metrics(struct service *s, struct metrics_out *out)
 	sample(out, "tollgate_vault_secrets_total", "result=\"sealed\"", &v->seals);
 	sample(out, "tollgate_vault_secrets_total", "result=\"opened\"", &v->opens);
 	sample(out, "tollgate_vault_secrets_total", "result=\"refused\"", &v->open_failures);
+	transit_metrics(v->keyring.transit, out);
 	metrics_family(out, "tollgate_key_limits", "gauge",
 		       "API keys with a rate limit and a running minute");
 	metrics_sample(out, "tollgate_key_limits", "", (int64_t)limits_count());
@@ -288,6 +367,7 @@ const struct module vault_module = {
 	.worker_stop = vault_worker_stop,
 	.stop = vault_stop,
 	.on_change = vault_on_change,
+	.on_reload = vault_on_reload,
 	.ready = vault_ready,
 	.busy = used_busy,
 };

@@ -7,7 +7,7 @@
 #include "server/base/hist.h"
 #include "server/base/json.h"
 #include "server/base/shelf.h"
-#include "vault/keyring_priv.h"
+#include "vault/kek_priv.h"
 #include "vault/vault.h"
 
 struct pepper { /* immutable once published */
@@ -36,7 +36,7 @@ struct vault { /* one per process; immutable after start but for the atomics */
 	struct keyring keyring;
 	bool has_admin_token;
 	uint8_t admin_token_hash[SHA256_BYTES];
-	int64_t stale_ms;
+	int64_t stale_ms, dek_ttl_ms;
 	_Atomic(struct pepper *) pepper;
 	/* What any worker has read, for the others while Postgres is away; auth.c's and dek.c's. */
 	struct shelf *auth_shelf, *dek_shelf;
@@ -55,6 +55,7 @@ struct vault_worker {
 	struct vault *vault;
 	struct auth_cache *auth;
 	struct dek_cache *deks;
+	struct kek_client *kek;
 	struct used *used;
 	uint64_t changes;  /* seen: the number of the last, the same in all workers */
 	struct boot *boot; /* the control thread's alone */

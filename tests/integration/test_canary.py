@@ -61,14 +61,29 @@ class EchoHandler(socketserver.StreamRequestHandler):
                                  b"Content-Length: %d\r\n\r\n" % len(text) + text)
 
 
-def memory_hits(pid, canaries):
-    """Where in the writable memory of a process a canary stands: {canary: [mapping]}."""
+def secure_heap(pid):
+    """Where OpenSSL's secure heap is: the mappings kept out of a core and (where it may be) locked: {"start-end"}."""
+    spans, span = set(), ""
+    with open(f"/proc/{pid}/smaps") as smaps:
+        for line in smaps:
+            if re.match(r"[0-9a-f]+-[0-9a-f]+ rw", line):
+                span = line.split()[0]
+            elif re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                span = ""
+            elif span and line.startswith("VmFlags:") and " dd" in line and " gd" not in line:
+                spans.add(span)
+    return spans
+
+
+def memory_hits(pid, canaries, but=()):
+    """Where in the writable memory of a process, but for the mappings of `but`, a canary (text or bytes) stands:
+    {canary: [mapping]}."""
     hits = {}
     with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as mem:
         for line in maps:
             span, mode, *_ = line.split()
             start, end = (int(x, 16) for x in span.split("-"))
-            if "w" not in mode or end - start > 1 << 32:
+            if "w" not in mode or end - start > 1 << 32 or span in but:
                 continue
             for at in range(start, end, 1 << 24):
                 try:
@@ -77,15 +92,15 @@ def memory_hits(pid, canaries):
                 except (OSError, ValueError, OverflowError):
                     continue
                 for canary in canaries:
-                    found = piece.find(canary.encode())
+                    found = piece.find(canary if isinstance(canary, bytes) else canary.encode())
                     if found >= 0:
                         hits.setdefault(canary, []).append((line.strip(), piece[max(0, found - 80):found + 80]))
     return hits
 
 
-def memory_hits_or_skip(test, pid, canaries):
+def memory_hits_or_skip(test, pid, canaries, but_secure_heap=False):
     try:
-        return memory_hits(pid, canaries)
+        return memory_hits(pid, canaries, secure_heap(pid) if but_secure_heap else ())
     except PermissionError:
         test.skipTest("the memory of the process cannot be read (this needs root)")
 

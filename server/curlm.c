@@ -600,7 +600,9 @@ static size_t on_write(char *ptr, size_t one, size_t len, void *arg)
 	if (c->h.on_body && len > 0 && !c->h.on_body(c->h.arg, str_of(ptr, len)))
 		c->paused = true;
 	if (c->secret_body)
-		explicit_bzero(ptr, len); /* libcurl's read buffer lives as long as the handle */
+		explicit_bzero(
+			ptr,
+			len); /* newer libcurls keep their read buffer as long as the multi handle */
 	return c->dead ? 0 : len;
 }
 

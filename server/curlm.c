@@ -599,10 +599,8 @@ static size_t on_write(char *ptr, size_t one, size_t len, void *arg)
 	c->body_bytes += len;
 	if (c->h.on_body && len > 0 && !c->h.on_body(c->h.arg, str_of(ptr, len)))
 		c->paused = true;
-	if (c->secret_body)
-		explicit_bzero(
-			ptr,
-			len); /* newer libcurls keep their read buffer as long as the multi handle */
+	if (c->secret_body) /* newer libcurls keep this buffer as long as the multi handle */
+		explicit_bzero(ptr, len);
 	return c->dead ? 0 : len;
 }
 

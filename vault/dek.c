@@ -168,21 +168,21 @@ static struct dek_entry *entry_copy(const struct dek_entry *from)
 	return e;
 }
 
-static void entry_share(struct vault_worker *v, const struct org_id *org, const struct dek_entry *e)
+/* False: something changed since it was asked for, or was read later; then that is what holds. */
+static bool entry_share(struct vault_worker *v, const struct org_id *org, const struct dek_entry *e)
 {
 	struct dek_entry *copy = entry_copy(e);
 
 	if (!copy)
-		return; /* what serves comes before what might */
-	/* Refused when a change or a later read came in between: then that is what holds. */
-	(void)shelf_put(v->vault->dek_shelf, &(struct shelf_put){
-						     .key = org_key(org),
-						     .tag = org_key(org),
-						     .ticket = e->ticket,
-						     .read_ms = e->fetched_ms,
-						     .bytes = e->count * ENVELOPE_DEK_BYTES,
-						     .value = copy,
-					     });
+		return true; /* what serves comes before what might */
+	return shelf_put(v->vault->dek_shelf, &(struct shelf_put){
+						      .key = org_key(org),
+						      .tag = org_key(org),
+						      .ticket = e->ticket,
+						      .read_ms = e->fetched_ms,
+						      .bytes = e->count * ENVELOPE_DEK_BYTES,
+						      .value = copy,
+					      });
 }
 
 /* Postgres is away: the newest that any worker has fetched, if that is newer than what is known here; else what
@@ -484,11 +484,10 @@ static void fetch_finish(struct dek_fetch *f)
 
 	if (e->count > 0) { /* a version that is missing shows in call_use() */
 		f->entry = NULL;
-		e->expired = rc == RC_UNAVAILABLE;
 		e->renew_ms = e->fetched_ms + ttl_ms * 3 / 4;
 		if (e->renew_ms < clock_mono_ms() + DEK_RENEW_MIN_MS)
 			e->renew_ms = clock_mono_ms() + DEK_RENEW_MIN_MS;
-		entry_share(f->v, &f->org, e);
+		e->expired = rc == RC_UNAVAILABLE || !entry_share(f->v, &f->org, e);
 		map_put(f->v->deks->entries, org_key(&f->org), e);
 		rc = rc == RC_UNAVAILABLE ? rc : RC_OK;
 	} else if (rc == RC_CORRUPT) {

@@ -73,6 +73,9 @@ LOADBIN := $(patsubst loadtest/%.c,$(BUILD)/%,$(filter-out $(LOADPART),$(LOADSRC
 # one check program per tests/unit/<folder>/test_<file>.c
 UNITSRC := $(sort $(wildcard tests/unit/*/test_*.c tests/unit/*/*/test_*.c))
 UNITBIN := $(UNITSRC:%.c=$(BUILD)/%)
+# measurements inside the process: one program per tests/bench/*.c
+BENCHSRC := $(sort $(wildcard tests/bench/*.c))
+BENCHBIN := $(BENCHSRC:%.c=$(BUILD)/%)
 SQLSRC  := $(sort $(wildcard sql/migrations/*.sql sql/queries/*.sql sql/seed/*))
 
 MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
@@ -120,6 +123,11 @@ $(BUILD)/tests/unit/%: tests/unit/%.c $(LIB) | $(BUILD)/gen/sql/queries.h
 	$(Q)$(CC) $(CFLAGS) $(CHECK_CFLAGS) -Wno-conversion -Wno-sign-conversion -Wno-format-nonliteral \
 		-MMD -MP -MF $@.d $(LDFLAGS) -o $@ $< $(LIB) $(LDLIBS) $(CHECK_LIBS)
 
+$(BUILD)/tests/bench/%: tests/bench/%.c $(LIB) | $(BUILD)/gen/sql/queries.h
+	@mkdir -p $(@D)
+	@echo "  CC $@"
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $< $(LIB) $(LDLIBS)
+
 # --- targets -------------------------------------------------------------------------------------
 run: all ## a private Postgres, a demo org, real calls; ONCE=1 stops after them
 	@BUILD=$(BUILD) ONCE=$(ONCE) ops/run
@@ -136,8 +144,9 @@ unitbin: $(UNITBIN)
 .PHONY: unitbin
 soak chaos: all ## longer runs: the kill loop with many rounds
 	@BUILD=$(BUILD) SAN=$(SAN) PYTHON=$(PYTHON) tests/run $@
-bench: all ## added latency and throughput beside a direct call and nginx proxy_pass, in one run
+bench: all $(BENCHBIN) ## added latency and throughput beside a direct call and nginx proxy_pass, in one run
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) loadtest/bench
+	@for b in $(BENCHBIN); do $$b || exit 1; done
 fuzz: ## each fuzz target for FUZZ_SECONDS (default 20)
 	@tests/fuzz/run $(FUZZ_SECONDS)
 lint: ## include rules, banned functions, format, static analysis
@@ -151,4 +160,4 @@ clean: ## remove build/
 help:
 	@awk -F':.*## ' '/^[a-z][a-z ]*:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
--include $(OBJ:.o=.d) $(MAIN:.o=.d) $(LOADSRC:%.c=$(BUILD)/obj/%.d) $(UNITBIN:=.d)
+-include $(OBJ:.o=.d) $(MAIN:.o=.d) $(LOADSRC:%.c=$(BUILD)/obj/%.d) $(UNITBIN:=.d) $(BENCHBIN:=.d)

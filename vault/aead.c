@@ -12,6 +12,12 @@
 
 static EVP_CIPHER *aead_gcm;
 static EVP_KDF *aead_kdf;
+static _Thread_local struct aead_work aead_done;
+
+struct aead_work aead_work(void)
+{
+	return aead_done;
+}
 
 enum rc aead_start(void)
 {
@@ -67,6 +73,8 @@ enum rc aead_open(const uint8_t key[AEAD_KEY_BYTES], const uint8_t nonce[AEAD_NO
 	if (sealed.len < AEAD_TAG_BYTES || sealed.len > INT32_MAX)
 		return RC_CORRUPT;
 	text_len = sealed.len - AEAD_TAG_BYTES;
+	aead_done.opened++;
+	aead_done.bytes += text_len;
 	memcpy(tag, sealed.ptr + text_len, sizeof tag);
 	ctx = EVP_CIPHER_CTX_new();
 	ok = ctx && EVP_DecryptInit_ex2(ctx, aead_gcm, key, nonce, NULL) == 1 &&
@@ -94,6 +102,7 @@ enum rc aead_hkdf(struct str ikm, struct str salt, struct str info, uint8_t *out
 	bool ok;
 
 	assert(aead_kdf);
+	aead_done.derived++;
 	*p++ = OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0);
 	*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, param_bytes(ikm), ikm.len);
 	*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, param_bytes(info), info.len);

@@ -1,5 +1,6 @@
 /* Sealed records: known answers, and every way in which one must not open. All secrets here are fake. */
 #include <check.h>
+#include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -234,6 +235,230 @@ START_TEST(every_length_round_trips_into_its_bucket)
 }
 END_TEST
 
+/* ---- V07: one ciphertext and tag that two keys accept ------------------------------------------------ */
+
+struct gf { /* an element of GF(2^128) as GHASH reads a block: the first bit is the coefficient of x^0 */
+	uint64_t hi, lo;
+};
+
+static struct gf gf_read(const uint8_t b[16])
+{
+	struct gf r = {0, 0};
+
+	for (int i = 0; i < 8; i++) {
+		r.hi = r.hi << 8 | b[i];
+		r.lo = r.lo << 8 | b[i + 8];
+	}
+	return r;
+}
+
+static void gf_write(struct gf a, uint8_t b[16])
+{
+	for (int i = 0; i < 8; i++) {
+		b[i] = (uint8_t)(a.hi >> (56 - 8 * i));
+		b[i + 8] = (uint8_t)(a.lo >> (56 - 8 * i));
+	}
+}
+
+static struct gf gf_add(struct gf a, struct gf b)
+{
+	return (struct gf){a.hi ^ b.hi, a.lo ^ b.lo};
+}
+
+static struct gf gf_mul(struct gf a, struct gf b)
+{
+	struct gf r = {0, 0};
+
+	for (int i = 0; i < 128; i++) {
+		const uint64_t bit = i < 64 ? a.hi >> (63 - i) & 1 : a.lo >> (127 - i) & 1;
+		const uint64_t out = b.lo & 1;
+
+		if (bit)
+			r = gf_add(r, b);
+		b.lo = b.lo >> 1 | b.hi << 63;
+		b.hi = b.hi >> 1 ^ (out ? UINT64_C(0xe1) << 56 : 0);
+	}
+	return r;
+}
+
+/* a^(2^128 - 2) */
+static struct gf gf_invert(struct gf a)
+{
+	struct gf r = {UINT64_C(1) << 63, 0};
+
+	for (int i = 1; i < 128; i++) {
+		a = gf_mul(a, a);
+		r = gf_mul(r, a);
+	}
+	return r;
+}
+
+static void aes_block(const uint8_t key[32], const uint8_t in[16], uint8_t out[16])
+{
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+	int n = 0;
+
+	ck_assert_int_eq(EVP_EncryptInit_ex(ctx, EVP_aes_256_ecb(), NULL, key, NULL), 1);
+	ck_assert_int_eq(EVP_EncryptUpdate(ctx, out, &n, in, 16), 1);
+	ck_assert_int_eq(n, 16);
+	EVP_CIPHER_CTX_free(ctx);
+}
+
+/* The counter block `n` of GCM with a 96-bit nonce; 1 masks the tag, 2 and on the text. */
+static void gcm_mask(const uint8_t key[32], uint8_t n, uint8_t out[16])
+{
+	uint8_t block[16] = {0};
+
+	memcpy(block, nonce, sizeof nonce);
+	block[15] = n;
+	aes_block(key, block, out);
+}
+
+/* What `aad`, `text` without its block `hole`, and the lengths come to under one key, tag mask included; and by
+ * what the block in the hole is multiplied there. */
+static struct gf ghash_rest(const uint8_t key[32], struct str aad, const uint8_t *text,
+			    size_t blocks, size_t hole, struct gf *factor)
+{
+	uint8_t zero[16] = {0}, out[16], block[16];
+	struct gf h, sum = {0, 0};
+
+	aes_block(key, zero, out);
+	h = gf_read(out);
+	for (size_t at = 0; at < aad.len; at += 16) {
+		memset(block, 0, sizeof block);
+		memcpy(block, aad.ptr + at, aad.len - at < 16 ? aad.len - at : 16);
+		sum = gf_mul(gf_add(sum, gf_read(block)), h);
+	}
+	for (size_t i = 0; i < blocks; i++)
+		sum = gf_mul(i == hole ? sum : gf_add(sum, gf_read(text + 16 * i)), h);
+	sum = gf_mul(gf_add(sum, (struct gf){aad.len * 8, blocks * 128}), h);
+	*factor = h; /* of the length block's neighbour; each block before it once more */
+	for (size_t i = hole; i < blocks; i++)
+		*factor = gf_mul(*factor, h);
+	gcm_mask(key, 1, out);
+	return gf_add(sum, gf_read(out));
+}
+
+static void keys_of(const uint8_t dek_bytes[32], uint8_t keys[64])
+{
+	struct aad info = {.len = 0};
+	const uint8_t one = 1;
+
+	aad_put(&info, STR("tg/v1/rec"));
+	aad_put(&info, str_of(&one, 1));
+	aad_put_lp(&info, str_of(ref.org.u.b, 16));
+	ck_assert_int_eq(
+		aead_hkdf(str_of(dek_bytes, 32), str_of(salt, 32), aad_str(&info), keys, 64),
+		RC_OK);
+}
+
+/* A record of data key `dek` whose ciphertext and tag the record key of `other` accepts as well: GHASH is linear,
+ * so one block of the ciphertext makes the tags equal. What that block says under `dek` is part of the secret. */
+static void craft_two_keyed(const uint8_t mine[64], const uint8_t theirs[64], struct str aad,
+			    uint8_t *blob)
+{
+	uint8_t *text = blob + ENVELOPE_HEAD_BYTES, padded[64] = {0, 40}, mask[16];
+	struct gf sum[2], factor[2], block, tag;
+
+	memset(padded + 2, 's', 40);
+	for (uint8_t i = 0; i < 4; i++) {
+		gcm_mask(mine, (uint8_t)(i + 2), mask);
+		for (int j = 0; j < 16; j++)
+			text[16 * i + j] = padded[16 * i + j] ^ mask[j];
+	}
+	sum[0] = ghash_rest(mine, aad, text, 4, 1, &factor[0]);
+	sum[1] = ghash_rest(theirs, aad, text, 4, 1, &factor[1]);
+	block = gf_mul(gf_add(sum[0], sum[1]), gf_invert(gf_add(factor[0], factor[1])));
+	gf_write(block, text + 16);
+	tag = gf_add(sum[0], gf_mul(block, factor[0]));
+	gf_write(tag, text + 64);
+}
+
+START_TEST(v07_a_record_that_two_keys_accept_opens_under_one)
+{
+	uint8_t other[32], mine[64], theirs[64], blob[84 + 64 + 16], out[64];
+	struct aad aad = {.len = 0};
+	struct secret got = SECRET_INIT;
+	struct buf good = seal_kat();
+
+	for (int i = 0; i < 32; i++)
+		other[i] = (uint8_t)(i * 11 + 5);
+	keys_of(dek, mine);
+	keys_of(other, theirs);
+	memcpy(blob, good.ptr, ENVELOPE_HEAD_BYTES); /* committed to `dek` */
+	buf_clear(&good);
+	aad_put(&aad, STR("tg-vault-aad-1"));
+	aad_put(&aad, str_of(blob, ENVELOPE_HEAD_BYTES));
+	aad_put_lp(&aad, str_of(ref.org.u.b, 16));
+	aad_put_lp(&aad, str_of(ref.id.b, 16));
+	aad_put_lp(&aad, STR("api_key"));
+	aad_put_u64(&aad, 42);
+	craft_two_keyed(mine, theirs, aad_str(&aad), blob);
+	/* Plain GCM takes it under both keys, as two different texts. */
+	ck_assert_int_eq(aead_open(mine, nonce, aad_str(&aad), str_of(blob + 84, 80), out), RC_OK);
+	ck_assert_int_eq(out[1], 40);
+	ck_assert_int_eq(aead_open(theirs, nonce, aad_str(&aad), str_of(blob + 84, 80), out),
+			 RC_OK);
+	/* The record opens under the one it is committed to, and under no other. */
+	ck_assert_int_eq(envelope_open(dek, 7, &ref, str_of(blob, sizeof blob), &got), RC_OK);
+	ck_assert_uint_eq(got.len, 40);
+	secret_clear(&got);
+	ck_assert_int_eq(envelope_open(other, 7, &ref, str_of(blob, sizeof blob), &got),
+			 RC_CORRUPT);
+	ck_assert_ptr_null(got.ptr);
+	/* Committed to the other one, the tag is wrong for both: the commitment is authenticated. */
+	memcpy(blob + 52, theirs + 32, 32);
+	ck_assert_int_eq(envelope_open(other, 7, &ref, str_of(blob, sizeof blob), &got),
+			 RC_CORRUPT);
+	ck_assert_int_eq(envelope_open(dek, 7, &ref, str_of(blob, sizeof blob), &got), RC_CORRUPT);
+}
+END_TEST
+
+/* ---- V19: every way not to open does the same work ----------------------------------------------------- */
+
+static struct aead_work work_of(const uint8_t key[32], const struct secret_ref *where,
+				struct str blob, enum rc want)
+{
+	const struct aead_work before = aead_work();
+	struct secret got = SECRET_INIT;
+	struct aead_work after;
+
+	ck_assert_int_eq(envelope_open(key, 7, where, blob, &got), want);
+	secret_clear(&got);
+	after = aead_work();
+	return (struct aead_work){after.derived - before.derived, after.opened - before.opened,
+				  after.bytes - before.bytes};
+}
+
+START_TEST(v19_every_failure_does_the_work_of_a_success)
+{
+	static const size_t flips[] = {8, 39, 40, 51, 52, 83, 84, 147, 148, 163};
+	struct buf out = seal_kat();
+	const struct aead_work want = work_of(dek, &ref, buf_str(&out), RC_OK);
+	struct secret_ref moved = ref;
+	struct aead_work got;
+	uint8_t other[32];
+
+	ck_assert_uint_eq(want.derived, 1);
+	ck_assert_uint_eq(want.opened, 1);
+	ck_assert_uint_eq(want.bytes, 64);
+	for (size_t i = 0; i < ARRAY_LEN(flips); i++) {
+		out.ptr[flips[i]] ^= 1;
+		got = work_of(dek, &ref, buf_str(&out), RC_CORRUPT);
+		ck_assert_msg(memcmp(&got, &want, sizeof got) == 0, "byte %zu", flips[i]);
+		out.ptr[flips[i]] ^= 1;
+	}
+	memcpy(other, dek, sizeof other);
+	other[0] ^= 1;
+	got = work_of(other, &ref, buf_str(&out), RC_CORRUPT);
+	ck_assert_msg(memcmp(&got, &want, sizeof got) == 0, "another data key");
+	moved.row_version++;
+	got = work_of(dek, &moved, buf_str(&out), RC_CORRUPT);
+	ck_assert_msg(memcmp(&got, &want, sizeof got) == 0, "another row");
+	buf_clear(&out);
+}
+END_TEST
+
 static int by_bytes(const void *a, const void *b)
 {
 	return memcmp(a, b, 44);
@@ -241,7 +466,11 @@ static int by_bytes(const void *a, const void *b)
 
 START_TEST(v09_no_salt_or_nonce_twice)
 {
-	const size_t n = 20000;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	const size_t n = 50000;
+#else
+	const size_t n = 1000000;
+#endif
 	char *seen = malloc(n * 44);
 
 	for (size_t i = 0; i < n; i++) {
@@ -335,7 +564,7 @@ int main(void)
 	SRunner *r;
 	int failed;
 
-	tcase_set_timeout(t, 60);
+	tcase_set_timeout(t, 110); /* a million seals on a busy machine */
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, v04_known_answer);
 	tcase_add_test(t, v05_every_flipped_bit_is_refused);
@@ -343,6 +572,8 @@ int main(void)
 	tcase_add_test(t, another_key_or_version_is_refused);
 	tcase_add_test(t, v08_cut_or_longer_is_refused);
 	tcase_add_test(t, v08_length_field_and_padding_are_checked);
+	tcase_add_test(t, v07_a_record_that_two_keys_accept_opens_under_one);
+	tcase_add_test(t, v19_every_failure_does_the_work_of_a_success);
 	tcase_add_test(t, every_length_round_trips_into_its_bucket);
 	tcase_add_test(t, v09_no_salt_or_nonce_twice);
 	tcase_add_test(t, v09_without_randomness_nothing_is_sealed);

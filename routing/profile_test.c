@@ -160,7 +160,10 @@ static void on_opened(void *arg, enum rc rc, const struct secret *plain, const s
 {
 	struct test_work *w = arg;
 
-	if (rc == RC_CORRUPT)
+	if (rc == RC_CORRUPT && strcmp(err->code, "vault_version_retired") == 0)
+		fail(w, "vault_version_retired",
+		     STR("the stored secret is sealed under a data key that is not opened any more"));
+	else if (rc == RC_CORRUPT)
 		fail(w, "needs_reconfiguration", STR("the stored secret does not open: rotate it"));
 	else if (rc != RC_OK)
 		http_reply_err(w->req, rc, err);

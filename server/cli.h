@@ -63,5 +63,12 @@ struct pg_result;
 MUST_CHECK enum rc cli_pg(struct cli *cli, struct pg_batch *b,
 			  void (*cb)(void *arg, const struct pg_result *r), void *arg,
 			  struct err *err);
+/* The same for a command that runs many: one connection for all of them. */
+struct cli_db;
+MUST_CHECK enum rc cli_db_open(struct cli *cli, struct cli_db **ret, struct err *err);
+MUST_CHECK enum rc cli_db_run(struct cli_db *db, struct pg_batch *b,
+			      void (*cb)(void *arg, const struct pg_result *r), void *arg,
+			      struct err *err);
+void cli_db_close(struct cli_db *db); /* NULL is fine */
 
 #endif

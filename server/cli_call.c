@@ -371,9 +371,10 @@ int cli_api_print(struct cli *cli, const char *method, struct str path, struct s
 
 /* --- Postgres ----------------------------------------------------------------------------------- */
 
-struct statement {
+struct cli_db {
 	struct loop *loop;
 	struct pg *pg;
+	/* of the batch that runs: */
 	void (*cb)(void *arg, const struct pg_result *r);
 	void *arg;
 	enum rc rc;
@@ -382,7 +383,7 @@ struct statement {
 
 static void on_result(void *arg, const struct pg_result *r)
 {
-	struct statement *s = arg;
+	struct cli_db *s = arg;
 	char why[256];
 
 	s->rc = r->rc;
@@ -398,12 +399,11 @@ static void on_result(void *arg, const struct pg_result *r)
 	loop_stop(s->loop);
 }
 
-enum rc cli_pg(struct cli *cli, struct pg_batch *b,
-	       void (*cb)(void *arg, const struct pg_result *r), void *arg, struct err *err)
+enum rc cli_db_open(struct cli *cli, struct cli_db **ret, struct err *err)
 {
 	static const char *const names[] = {"database_url"};
 	const char *values[ARRAY_LEN(names)];
-	struct statement s = {.cb = cb, .arg = arg, .err = err};
+	struct cli_db *db;
 	enum rc rc = settings_read(cli, names, values, ARRAY_LEN(names), err);
 
 	if (rc == RC_OK && !*values[0]) {
@@ -411,23 +411,53 @@ enum rc cli_pg(struct cli *cli, struct pg_batch *b,
 			     "TOLLGATE_DATABASE_URL is not set.");
 		err_hint(err, "Set it to a libpq connection string.");
 	}
+	if (rc != RC_OK)
+		return rc;
+	db = calloc(1, sizeof *db);
+	if (!db || !(db->loop = loop_new()))
+		abort();
+	db->pg = pg_new(db->loop, &(struct pg_options){.url = values[0],
+						       .role = "tollgate_app",
+						       .connections = 1,
+						       .deadline_ms = CLI_PG_DEADLINE_MS,
+						       .wait_ms = CLI_PG_WAIT_MS,
+						       .name = "tollgate cli"});
+	value_wipe(values[0]);
+	*ret = db;
+	return RC_OK;
+}
+
+enum rc cli_db_run(struct cli_db *db, struct pg_batch *b,
+		   void (*cb)(void *arg, const struct pg_result *r), void *arg, struct err *err)
+{
+	db->cb = cb;
+	db->arg = arg;
+	db->err = err;
+	pg_submit(db->pg, b, on_result, db);
+	loop_run(db->loop);
+	return db->rc;
+}
+
+void cli_db_close(struct cli_db *db)
+{
+	if (!db)
+		return;
+	pg_free(db->pg);
+	loop_free(db->loop);
+	free(db);
+}
+
+enum rc cli_pg(struct cli *cli, struct pg_batch *b,
+	       void (*cb)(void *arg, const struct pg_result *r), void *arg, struct err *err)
+{
+	struct cli_db *db;
+	enum rc rc = cli_db_open(cli, &db, err);
+
 	if (rc != RC_OK) {
 		pg_batch_free(b);
 		return rc;
 	}
-	s.loop = loop_new();
-	if (!s.loop)
-		abort();
-	s.pg = pg_new(s.loop, &(struct pg_options){.url = values[0],
-						   .role = "tollgate_app",
-						   .connections = 1,
-						   .deadline_ms = CLI_PG_DEADLINE_MS,
-						   .wait_ms = CLI_PG_WAIT_MS,
-						   .name = "tollgate cli"});
-	pg_submit(s.pg, b, on_result, &s);
-	loop_run(s.loop);
-	pg_free(s.pg);
-	loop_free(s.loop);
-	value_wipe(values[0]);
-	return s.rc;
+	rc = cli_db_run(db, b, cb, arg, err);
+	cli_db_close(db);
+	return rc;
 }

@@ -1,12 +1,12 @@
 /* vault/commands.c - orgs, keys and the audit log from a terminal (through the admin API), and on the
- * database the state of the master keys and the proof of the audit log. */
+ * database the proof of the audit log. `tollgate vault` is told here and done in operate.c. */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "server/cli.h"
 #include "server/pg.h"
 #include "sql/queries.h"
-#include "vault/secret_priv.h"
+#include "vault/operate_priv.h"
 #include "vault/vault_priv.h"
 
 #define COMMAND_BODY_MAX (64u * 1024)
@@ -297,121 +297,24 @@ usage:
 
 /* ---- vault --------------------------------------------------------------------------------------- */
 
-struct status { /* of vault_status, while it is printed */
-	const struct keyring *ring;
-	struct json_out json;
-	struct buf *human;
-	bool seen[KEYRING_MAX], seen_current;
-	bool missing;
-	enum rc rc;
-};
-
-static void status_line(struct status *s, struct str kek_id, bool configured, bool current,
-			int64_t deks, struct str since)
-{
-	json_obj(&s->json, NULL);
-	json_put_str(&s->json, "kek_id", kek_id);
-	json_put_bool(&s->json, "configured", configured);
-	json_put_bool(&s->json, "current", current);
-	json_put_int(&s->json, "data_keys", deks);
-	json_put_str(&s->json, "since", since);
-	json_obj_end(&s->json);
-	if (s->rc == RC_OK)
-		s->rc = buf_printf(s->human, "%.*s  %s  %lld data keys\n", STR_FMT(kek_id),
-				   current	? "current       "
-				   : configured ? "configured    "
-						: "NOT CONFIGURED",
-				   (long long)deks);
-}
-
-static void status_on_rows(void *arg, const struct pg_result *res)
-{
-	struct status *s = arg;
-	const struct pg_rows *rows;
-
-	if (res->rc != RC_OK)
-		return;
-	rows = res->rows[0];
-	for (size_t i = 0; i < pg_row_count(rows); i++) {
-		const struct kek *kek =
-			keyring_find(s->ring, pg_str(rows, i, 0), pg_int(rows, i, 1));
-		const bool held = kek_is_held(s->ring, pg_str(rows, i, 0), pg_int(rows, i, 1));
-		const bool current = str_is(pg_str(rows, i, 0), kek_current(s->ring));
-		const int64_t deks = pg_int(rows, i, 2);
-
-		if (kek)
-			s->seen[kek - s->ring->keks] = true;
-		s->missing = s->missing || (!held && deks > 0);
-		s->seen_current = s->seen_current || current;
-		status_line(s, pg_str(rows, i, 0), held, current, deks, pg_str(rows, i, 3));
-	}
-	for (size_t i = 0; i < s->ring->count; i++)
-		if (!s->seen[i])
-			status_line(s, str_from(s->ring->keks[i].id), true,
-				    strcmp(s->ring->keks[i].id, kek_current(s->ring)) == 0, 0,
-				    STR_NULL);
-	if (!s->seen_current && kek_is_remote(s->ring, str_from(kek_current(s->ring))))
-		status_line(s, str_from(kek_current(s->ring)), true, true, 0, STR_NULL);
-}
-
-static int status_print(struct cli *cli, const struct keyring *ring)
-{
-	AUTO(buf) struct buf json = BUF_INIT(COMMAND_BODY_MAX);
-	AUTO(buf) struct buf human = BUF_INIT(COMMAND_BODY_MAX);
-	struct status s = {.ring = ring, .human = &human};
-	struct pg_batch *b = pg_batch_new();
-	struct err err = {0};
-	enum rc rc;
-	int status;
-
-	json_out_begin(&s.json, &json);
-	json_obj(&s.json, NULL);
-	json_arr(&s.json, "master_keys");
-	pg_batch_add(b, &sql_vault_status);
-	rc = cli_pg(cli, b, status_on_rows, &s, &err);
-	if (rc != RC_OK)
-		return cli_error(cli, cli_status(rc, 0), &err);
-	json_arr_end(&s.json);
-	json_put_bool(&s.json, "ok", !s.missing);
-	json_obj_end(&s.json);
-	if (json_out_end(&s.json) != RC_OK || s.rc != RC_OK)
-		return CLI_FAILED;
-	status = cli_data(cli, buf_str(&json), human.ptr);
-	return status == CLI_OK && s.missing ? CLI_FAILED : status;
-}
-
-static int vault_status(struct cli *cli)
-{
-	struct keyring ring = {.count = 0};
-	struct err err = {0};
-	bool locked;
-	int status;
-
-	if (cli_config(cli, &err) != RC_OK || secret_heap_start(&err, &locked) != RC_OK ||
-	    keyring_load(&ring, cli->config, &err) != RC_OK)
-		return cli_error(cli, CLI_USAGE, &err);
-	status = status_print(cli, &ring);
-	keyring_clear(&ring);
-	return status;
-}
-
 static int vault_run(struct cli *cli, int argc, char **argv)
 {
+	static const struct {
+		const char *verb;
+		int (*run)(struct cli *cli, int argc, char **argv);
+	} verbs[] = {{"status", operate_status},
+		     {"rotate", operate_rotate},
+		     {"rewrap", operate_rewrap},
+		     {"gate", operate_gate},
+		     {"forget", operate_forget}};
 	const char *verb = argc > 1 ? argv[1] : "";
-	struct err err = {0};
 
+	for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
+		if (strcmp(verb, verbs[i].verb) == 0)
+			return verbs[i].run(cli, argc, argv);
 	if (cli_leftover_flags(cli, argc, argv))
 		return CLI_USAGE;
-	if (strcmp(verb, "status") == 0 && argc == 2)
-		return vault_status(cli);
-	if (strcmp(verb, "rotate") == 0 || strcmp(verb, "rewrap") == 0) {
-		(void)err_set(&err, RC_UNSUPPORTED, "not_supported",
-			      "this version does not %s; nothing was changed", verb);
-		err_hint(&err, "a new master key may stand in TOLLGATE_MASTER_KEY with the earlier "
-			       "one in TOLLGATE_MASTER_KEYS_OLD: both open what they wrapped");
-		return cli_error(cli, CLI_USAGE, &err);
-	}
-	return cli_usage_error(cli, "usage: tollgate vault status");
+	return cli_usage_error(cli, "usage: tollgate vault " OPERATE_USAGE);
 }
 
 /* ---- audit --------------------------------------------------------------------------------------- */
@@ -566,7 +469,9 @@ const struct command vault_commands[] = {
 	 "invite --org ORG --email EMAIL --role ROLE | list --org ORG | show | remove --org ORG ID "
 	 "| role --org ORG ID ROLE",
 	 "people of an org and their roles, through the admin API", member_run},
-	{"vault", "status", "master keys, and how many data keys each wraps", vault_run},
+	{"vault", OPERATE_USAGE,
+	 "master keys and data keys: what there is, change them under load, resume what was cut off",
+	 vault_run},
 	{"audit", "verify [--org ORG] | list --org ORG [--action BEGINNING] [--cursor CURSOR]",
 	 "prove the audit log's hash chains on the database; read it through the admin API",
 	 audit_run},

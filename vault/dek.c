@@ -37,7 +37,8 @@ struct dek_entry {	    /* one org's */
 	int64_t fetched_ms; /* or unwrapped, what is older */
 	int64_t renew_ms;   /* not before: a try to renew in time */
 	uint64_t ticket;
-	bool expired; /* a change may have been missed: fetch again if one can */
+	bool expired;	 /* a change may have been missed: fetch again if one can */
+	int64_t min_ver; /* what is older does not open, though its key may stand here */
 	size_t count;
 	struct dek deks[DEK_VERSIONS_MAX];
 };
@@ -62,6 +63,8 @@ struct dek_fetch {
 	struct dek_entry *entry; /* what was unwrapped so far */
 	enum rc rc;		 /* RC_OK, or what the worst row ended with */
 	struct err err;
+	int64_t min_ver;
+	bool changed; /* since it was asked: what comes may be outdated */
 };
 
 struct vault_call {
@@ -155,6 +158,7 @@ static struct dek_entry *entry_copy(const struct dek_entry *from)
 		abort();
 	e->fetched_ms = from->fetched_ms;
 	e->ticket = from->ticket;
+	e->min_ver = from->min_ver;
 	for (size_t i = 0; i < from->count; i++) {
 		e->deks[i] = from->deks[i];
 		e->deks[i].key = secret_heap_get(ENVELOPE_DEK_BYTES);
@@ -257,9 +261,22 @@ static void call_corrupt(struct vault_call *c)
 {
 	struct err err = {0};
 
+	tried_note(c->v, &c->ref, buf_str(&c->blob), "vault_auth");
 	call_fail(c,
 		  err_set(&err, RC_CORRUPT, "vault_auth",
 			  "the stored secret does not open: set it again"),
+		  &err);
+}
+
+/* For the admin another code; what the caller is told does not depend on it. */
+static void call_retired(struct vault_call *c)
+{
+	struct err err = {0};
+
+	tried_note(c->v, &c->ref, buf_str(&c->blob), "vault_version_retired");
+	call_fail(c,
+		  err_set(&err, RC_CORRUPT, "vault_version_retired",
+			  "the stored secret was sealed with a data key that is not used any more"),
 		  &err);
 }
 
@@ -331,6 +348,10 @@ static bool call_use(struct vault_call *c, const struct dek_entry *e)
 	}
 	if (envelope_dek_ver(buf_str(&c->blob), &ver) != RC_OK) {
 		call_corrupt(c);
+		return true;
+	}
+	if (ver < e->min_ver) {
+		call_retired(c);
 		return true;
 	}
 	dek = entry_find(e, ver);
@@ -500,6 +521,7 @@ static void fetch_finish(struct dek_fetch *f)
 	fetch_end(f, rc, &f->err);
 }
 
+static void fetch_ask(struct dek_fetch *f);
 static void fetch_next(struct dek_fetch *f);
 
 static void fetch_on_unwrapped(void *arg, enum rc rc, const uint8_t *plain, const struct err *err)
@@ -526,12 +548,28 @@ static void fetch_on_unwrapped(void *arg, enum rc rc, const uint8_t *plain, cons
 	fetch_next(f);
 }
 
+/* What was read may be outdated by now: once more from the beginning. */
+static void fetch_restart(struct dek_fetch *f)
+{
+	entry_free(f->entry);
+	f->entry = NULL;
+	arena_free(f->mem);
+	f->mem = NULL;
+	f->rows_count = f->row = 0;
+	f->rc = RC_OK;
+	fetch_ask(f);
+}
+
 static void fetch_next(struct dek_fetch *f)
 {
 	const struct dek_row *r;
 
 	while (f->row < f->rows_count && fetch_reuse(f, f->v->vault->dek_ttl_ms * 3 / 4))
 		f->row++;
+	if (f->changed) {
+		fetch_restart(f);
+		return;
+	}
 	if (f->row == f->rows_count) {
 		fetch_finish(f);
 		return;
@@ -549,6 +587,7 @@ static void fetch_store(struct dek_fetch *f, const struct pg_rows *rows)
 		abort();
 	f->entry->fetched_ms = clock_mono_ms();
 	f->entry->ticket = f->ticket;
+	f->entry->min_ver = f->min_ver;
 	for (size_t i = 0; i < pg_row_count(rows) && i < DEK_VERSIONS_MAX; i++)
 		f->rows[f->rows_count++] =
 			(struct dek_row){.ver = (uint32_t)pg_int(rows, i, 0),
@@ -564,10 +603,12 @@ static void fetch_on_made(void *arg, const struct pg_result *res)
 	struct dek_fetch *f = arg;
 
 	f->pg = NULL;
-	if (res->rc != RC_OK)
+	if (res->rc != RC_OK) {
 		fetch_failed(f, res);
-	else
+	} else {
+		f->min_ver = pg_int(res->rows[2], 0, 0);
 		fetch_store(f, res->rows[1]);
+	}
 }
 
 static void fetch_on_wrapped(void *arg, enum rc rc, const struct kek_wrapped *w,
@@ -591,6 +632,7 @@ static void fetch_on_wrapped(void *arg, enum rc rc, const struct kek_wrapped *w,
 	pg_param_z(b, w->kek_id);
 	pg_param_int(b, w->kek_ver);
 	pg_param_bytes(b, kek_text_str(&w->wrapped));
+	pg_batch_add(b, &sql_vault_dek_gate);
 	f->pg = pg_submit(f->v->worker->pg, b, fetch_on_made, f);
 }
 
@@ -618,7 +660,10 @@ static void fetch_on_rows(void *arg, const struct pg_result *res)
 	f->pg = NULL;
 	if (res->rc != RC_OK) {
 		fetch_failed(f, res);
+	} else if (f->changed) {
+		fetch_ask(f);
 	} else if (pg_row_count(res->rows[0]) > 0) {
+		f->min_ver = pg_int(res->rows[1], 0, 0);
 		fetch_store(f, res->rows[0]);
 	} else {
 		map_remove(f->v->deks->entries, org_key(&f->org));
@@ -634,11 +679,22 @@ static void fetch_on_rows(void *arg, const struct pg_result *res)
 	}
 }
 
+static void fetch_ask(struct dek_fetch *f)
+{
+	struct pg_batch *b = pg_batch_new();
+
+	f->changed = false;
+	f->ticket = shelf_ticket(f->v->vault->dek_shelf);
+	pg_batch_org(b, f->org);
+	pg_batch_add(b, &sql_vault_dek_get);
+	pg_batch_add(b, &sql_vault_dek_gate);
+	f->pg = pg_submit(f->v->worker->pg, b, fetch_on_rows, f);
+}
+
 /* The one fetch for that org on this worker: begun if there is none. */
 static struct dek_fetch *fetch_of(struct vault_worker *v, const struct org_id *org)
 {
 	struct dek_fetch *f = map_get(v->deks->fetches, org_key(org));
-	struct pg_batch *b;
 
 	if (f)
 		return f;
@@ -648,12 +704,8 @@ static struct dek_fetch *fetch_of(struct vault_worker *v, const struct org_id *o
 		abort();
 	f->v = v;
 	f->org = *org;
-	f->ticket = shelf_ticket(v->vault->dek_shelf);
 	map_put(v->deks->fetches, org_key(&f->org), f);
-	b = pg_batch_new();
-	pg_batch_org(b, f->org);
-	pg_batch_add(b, &sql_vault_dek_get);
-	f->pg = pg_submit(v->worker->pg, b, fetch_on_rows, f);
+	fetch_ask(f);
 	return f;
 }
 
@@ -735,14 +787,37 @@ static bool entry_expire(void *arg, struct str key, void *value)
 	return true;
 }
 
+static bool fetch_outdate(void *arg, struct str key, void *value)
+{
+	struct dek_fetch *f = value;
+
+	f->changed = true;
+	return true;
+}
+
+/* "org": it may be shredded, nothing of it stays. "vault": its data keys are others now; what is here opens what
+ * it did, and is asked for again when it is needed next. */
 void dek_on_change(struct vault_worker *v, const struct change *c)
 {
+	const bool org = strcmp(c->kind, "org") == 0;
+	struct dek_fetch *f;
+	struct dek_entry *e;
+
 	if (uuid_is_zero(c->org.u)) {
 		map_each(v->deks->entries, entry_expire, NULL);
-	} else if (strcmp(c->kind, "org") == 0) {
-		map_remove(v->deks->entries, org_key(&c->org));
-		shelf_outdate(v->vault->dek_shelf, org_key(&c->org), v->changes);
+		map_each(v->deks->fetches, fetch_outdate, NULL);
+		return;
 	}
+	if (!org && strcmp(c->kind, "vault") != 0)
+		return;
+	if ((f = map_get(v->deks->fetches, org_key(&c->org))))
+		f->changed = true;
+	e = map_get(v->deks->entries, org_key(&c->org));
+	if (org)
+		map_remove(v->deks->entries, org_key(&c->org));
+	else if (e)
+		e->expired = true;
+	shelf_outdate(v->vault->dek_shelf, org_key(&c->org), v->changes);
 }
 
 struct shelf *dek_shelf_new(size_t keys_max)

@@ -66,6 +66,24 @@ static const struct setting vault_settings[] = {
 	 .min = 100,
 	 .max = 3600000,
 	 .help = "how often a worker writes down when API keys were last used"},
+	{.name = "vault_heartbeat_ms",
+	 .type = SETTING_INT,
+	 .def = "5000",
+	 .min = 100,
+	 .max = 60000,
+	 .help = "how often a running service says which master keys it has"},
+	{.name = "vault_grace_seconds",
+	 .type = SETTING_INT,
+	 .def = "3600",
+	 .min = 0,
+	 .max = 2592000,
+	 .help = "how long an org's earlier data key opens after a rotation, for calls under way"},
+	{.name = "vault_backup_days",
+	 .type = SETTING_INT,
+	 .def = "30",
+	 .min = 0,
+	 .max = 3650,
+	 .help = "how long backups of the database are kept: by then a shredded org is gone"},
 	SETTING_LAST};
 
 #define ROLES_READ                                                                                 \
@@ -173,6 +191,7 @@ static enum rc vault_start_all(struct vault *v, struct service *s, struct err *e
 	v->stale_ms = config_int(s->config, "stale_seconds") * 1000;
 	v->dek_ttl_ms = config_int(s->config, "vault_data_key_ttl_seconds") * 1000;
 	v->used_flush_ms = config_int(s->config, "vault_last_used_flush_ms");
+	v->heartbeat_ms = config_int(s->config, "vault_heartbeat_ms");
 	limits_start();
 	v->auth_shelf = auth_shelf_new();
 	v->dek_shelf = dek_shelf_new(VAULT_DEKS_MAX);
@@ -234,8 +253,9 @@ static enum rc vault_worker_start(struct worker *w, struct err *err)
 	v->deks = dek_cache_new(deks < VAULT_DEKS_MAX ? deks : VAULT_DEKS_MAX);
 	v->auth = auth_cache_new();
 	v->used = used_new(v);
+	v->tried = tried_new();
 	if (w->control) {
-		v->boot = boot_new(v);
+		v->nodes = nodes_new(v);
 		kek_client_renew(v->kek);
 	}
 	return RC_OK;
@@ -247,11 +267,13 @@ static void vault_worker_stop(struct worker *w)
 
 	if (!v)
 		return;
+	nodes_free(v->nodes);
 	boot_free(v->boot);
 	auth_cache_free(v);
 	used_free(v->used);
 	dek_cache_free(v);
 	kek_client_free(v->kek);
+	tried_free(v->tried);
 	free(v);
 	w->state[MODULE_VAULT] = NULL;
 }
@@ -289,6 +311,12 @@ static void vault_on_reload(struct service *s)
 
 	if (v->keyring.transit)
 		(void)transit_token_reload(v->keyring.transit);
+}
+
+static bool vault_busy(struct service *s)
+{
+	return used_busy(s) ||
+	       nodes_busy(s); /* in this order: nothing is left when it says goodbye */
 }
 
 static void sample(struct metrics_out *out, const char *name, const char *labels,
@@ -369,5 +397,5 @@ const struct module vault_module = {
 	.on_change = vault_on_change,
 	.on_reload = vault_on_reload,
 	.ready = vault_ready,
-	.busy = used_busy,
+	.busy = vault_busy,
 };

@@ -42,6 +42,7 @@ struct vault { /* one per process; immutable after start but for the atomics */
 	struct shelf *auth_shelf, *dek_shelf;
 	struct counter auth[AUTH_RESULTS_COUNT];
 	int64_t used_flush_ms;
+	int64_t heartbeat_ms;
 	_Atomic int used_unsaved; /* workers that know of a use Postgres does not */
 	struct counter auth_lookups, dek_hits, dek_misses, seals, opens, open_failures;
 };
@@ -57,8 +58,10 @@ struct vault_worker {
 	struct dek_cache *deks;
 	struct kek_client *kek;
 	struct used *used;
-	uint64_t changes;  /* seen: the number of the last, the same in all workers */
-	struct boot *boot; /* the control thread's alone */
+	uint64_t changes; /* seen: the number of the last, the same in all workers */
+	struct tried *tried;
+	struct nodes *nodes; /* the control thread's alone, as is */
+	struct boot *boot;   /* made once the first heartbeat is stored */
 };
 static inline struct vault_worker *vault_worker_of(struct worker *w)
 {
@@ -91,6 +94,18 @@ struct shelf *dek_shelf_new(size_t keys_max);
 struct dek_cache *dek_cache_new(size_t entries_max);
 void dek_cache_free(struct vault_worker *v);
 void dek_on_change(struct vault_worker *v, const struct change *c);
+
+/* tried.c: records that did not open, told to the database; `code` is static. At most once a minute for each. */
+struct tried *tried_new(void);
+void tried_free(struct tried *t);
+void tried_note(struct vault_worker *v, const struct secret_ref *ref, struct str blob,
+		const char *code);
+
+/* nodes.c: this process among the running ones, and what its master keys are. */
+struct nodes *nodes_new(struct vault_worker *v);
+void nodes_free(struct nodes *n);
+/* The control thread's, when a drain has nothing else left: says goodbye; true until that is done. */
+bool nodes_busy(struct service *s);
 
 /* boot.c: canaries and the pepper, once Postgres is there. Ends the process with status 2 when a master key that is
  * needed is missing or wrong. */

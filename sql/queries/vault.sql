@@ -162,9 +162,119 @@ SELECT row_version, sealed FROM secret WHERE org_id = $1::uuid AND id = $2::uuid
 -- out: row_version bigint
 SELECT secret_put($1::uuid, $2::text, $3::bigint, $4::bytea, $5::text, $6::text);
 
--- name: vault_status
--- out: kek_id text, kek_ver int, deks bigint, since text
-SELECT kek_id, kek_ver, deks, since FROM vault_status();
+-- name: vault_org_resolve
+-- The org of this transaction.
+-- out: org_id uuid, slug text
+SELECT org_id, slug FROM org WHERE org_id = tg_org();
+
+-- name: vault_dek_gate
+-- out: min_decrypt_ver bigint of the org of this transaction
+SELECT dek_gate();
+
+-- name: vault_dek_all
+-- Every data key of the org of this transaction, the pending one too.
+-- out: dek_ver bigint, kek_id text, kek_ver int, wrapped bytea, state text, min_decrypt_ver bigint
+SELECT dek_ver, kek_id, kek_ver, wrapped, state, dek_gate() FROM dek_all();
+
+-- name: vault_rotation_open
+-- in:  $1 kek_id that will wrap, $2 data keys at most bigint
+-- out: version bigint, step text (new, pending, resealing); no row: the org has no data key
+SELECT next_ver, step FROM dek_rotation_open($1::text, $2::bigint);
+
+-- name: vault_rotation_pending
+-- in:  $1 version bigint, $2 kek_id, $3 kek_ver int, $4 wrapped bytea
+SELECT dek_rotation_pending($1::bigint, $2::text, $3::int, $4::bytea);
+
+-- name: vault_rotation_promote
+-- in:  $1 version bigint, $2 actor jsonb, $3 request id
+-- out: bool (false: it was promoted before)
+SELECT dek_rotation_promote($1::bigint, $2::jsonb, $3::text);
+
+-- name: vault_secret_page_old
+-- in:  $1 version bigint that is not old, $2 after id uuid, $3 limit bigint
+-- out: id uuid, seal field text, row_version bigint, sealed bytea
+SELECT id, seal_field, row_version, sealed FROM secret_page_old($1::bigint, $2::uuid, $3::bigint);
+
+-- name: vault_secret_reseal
+-- in:  $1 version bigint, $2 ids uuid[], $3 row versions bigint[], $4 sealed bytea[], $5 fingerprints text[]
+-- out: bigint (rows; an admin's change meanwhile is left alone)
+SELECT secret_reseal($1::bigint, $2::uuid[], $3::bigint[], $4::bytea[], $5::text[]);
+
+-- name: vault_rotation_finish
+-- in:  $1 version bigint, $2 seconds until what is older is destroyed bigint
+-- out: rows left bigint, wait_ms bigint; done when both are 0
+SELECT rows_left, wait_ms FROM dek_rotation_finish($1::bigint, $2::bigint);
+
+-- name: vault_orgs_to_rotate
+-- in:  $1 begin of the run timestamptz, $2 after org uuid, $3 limit bigint
+-- out: org_id uuid, slug text
+SELECT org_id, slug FROM vault_orgs_to_rotate($1::timestamptz, $2::uuid, $3::bigint);
+
+-- name: vault_run_begin
+-- in:  $1 kind, $2 target
+-- out: began timestamptz, done bigint
+SELECT began::text, run_done FROM vault_run_begin($1::text, $2::text);
+
+-- name: vault_run_note
+-- in:  $1 kind, $2 done besides bigint, $3 failed bigint, $4 at its end bool
+SELECT vault_run_note($1::text, $2::bigint, $3::bigint, $4::boolean);
+
+-- name: vault_dek_page_other
+-- in:  $1 kek_id, $2 kek_ver int, $3 after org uuid, $4 after version bigint, $5 limit bigint
+-- out: org_id uuid, dek_ver bigint, kek_id text, kek_ver int, wrapped bytea, rows left bigint
+SELECT org_id, dek_ver, kek_id, kek_ver, wrapped, rows_left
+FROM dek_page_other($1::text, $2::int, $3::uuid, $4::bigint, $5::bigint);
+
+-- name: vault_dek_rewrap
+-- in:  $1 kek_id, $2 kek_ver int, $3 org ids uuid[], $4 versions bigint[], $5 wrapped before bytea[],
+--      $6 wrapped now bytea[], $7 actor jsonb, $8 request id
+-- out: bigint (rows)
+SELECT dek_rewrap($1::text, $2::int, $3::uuid[], $4::bigint[], $5::bytea[], $6::bytea[], $7::jsonb, $8::text);
+
+-- name: vault_gate_set
+-- in:  $1 min_encrypt bigint, $2 min_decrypt bigint (NULL: as it is), $3 actor jsonb, $4 request id
+-- out: jsonb
+SELECT dek_gate_set($1::bigint, $2::bigint, $3::jsonb, $4::text);
+
+-- name: vault_kek_forget
+-- in:  $1 kek_id, $2 actor jsonb, $3 request id
+-- out: jsonb
+SELECT kek_forget($1::text, $2::jsonb, $3::text);
+
+-- name: vault_secret_page_all
+-- in:  $1 after org uuid, $2 after id uuid, $3 limit bigint
+-- out: org_id uuid, slug text, id uuid, seal field text, row_version bigint, sealed bytea, name text,
+--      unreadable text (as it was told last, or NULL)
+SELECT org_id, slug, id, seal_field, row_version, sealed, name, unreadable
+FROM secret_page_all($1::uuid, $2::uuid, $3::bigint);
+
+-- name: vault_secret_tried
+-- in:  $1 id uuid, $2 row_version bigint, $3 sealed bytea, $4 code (NULL: it opened)
+-- out: bool (what is known of it changed)
+SELECT secret_tried($1::uuid, $2::bigint, $3::bytea, $4::text);
+
+-- name: vault_master_keys
+-- out: kek_id text, kek_ver int, deks bigint, since text, wraps bool (a running node's current one)
+SELECT kek_id, kek_ver, deks, since, wraps FROM vault_master_keys();
+
+-- name: vault_report
+-- in:  $1 days that backups are kept bigint
+-- out: nodes jsonb, runs jsonb, orgs jsonb, shreds jsonb
+SELECT nodes, runs, orgs, shreds FROM vault_report($1::bigint);
+
+-- name: vault_node_beat
+-- in:  $1 node uuid, $2 name, $3 current kek_id, $4 kek_ids text[], $5 valid for ms bigint
+-- out: bool
+SELECT node_beat($1::uuid, $2::text, $3::text, $4::text[], $5::bigint);
+
+-- name: vault_dek_sweep
+-- in:  $1 at most bigint
+-- out: bigint (data keys destroyed)
+SELECT dek_sweep($1::bigint);
+
+-- name: vault_node_leave
+-- in:  $1 node uuid
+SELECT node_leave($1::uuid);
 
 -- name: vault_audit_list
 -- Newest first.

@@ -259,7 +259,7 @@ class Providers(harness.Case):
                     "WHERE p.id = s.id AND p.name = 'torn'")
         asked = self.fake.stats()["models"]
         data = self.ask("torn", "test_auth")
-        self.assertEqual((data["ok"], data["reason"], data["detail"]["health"]["status"]), (False, "needs_reconfiguration", "failed"))
+        self.assertEqual((data["ok"], data["reason"], data["detail"]["health"]["status"]), (False, "needs_reconfiguration", "needs_reconfiguration"))
         self.assertEqual(self.fake.stats()["models"], asked)
         self.tg.must("POST", "/orgs/acme/profiles/torn/rotate", {"secret": key("openai", "good"), "validate": True})
         self.assertTrue(self.ask("torn", "test_auth")["ok"])

@@ -8,7 +8,7 @@ import harness
 
 # No tenant's rows: asked before the org is known, of the platform's own catalogue, or of the house itself.
 SHARED = {"migration", "change", "change_counter", "org_slug", "key_lookup", "model", "kek_canary", "price_book", "markup_rule",
-          "account_code", "pair_allowlist", "tier", "journal", "ext_event"}
+          "account_code", "pair_allowlist", "tier", "journal", "ext_event", "kek_retired", "run", "node"}
 
 
 class Rls(harness.Case):
@@ -142,7 +142,8 @@ class Rls(harness.Case):
         profile = self.tg.sql(f"SELECT id FROM tollgate.profile WHERE org_id = '{two}'")[0][0]
         self.refused(one, f"SELECT profile_revoke('{profile}', '{{}}', 'r')", "profile_not_found")
         self.refused(one, f"SELECT profile_rotate('{profile}', 2, 'http://127.0.0.1/', '\\x00', '****', '00000000', NULL, NULL, '{{}}', 'r')", "profile_not_found")
-        self.refused(one, f"SELECT secret_put('{profile}', 'api_key', 2, '\\x00', '****', '00000000')", "secret_changed|check")
+        self.refused(one, f"SELECT secret_put('{profile}', 'api_key', 2, decode(repeat('54470101000000ff', 25), 'hex'), '****', '00000000')",
+                     "secret_changed")
         key = self.orgs["two"].key_id
         self.refused(one, f"SELECT key_revoke('{key}', '{{}}', 'r')", "not_found")
         self.assertEqual(self.as_app(one, f"SELECT secret_drop('{profile}')"), [["f"]])

@@ -158,6 +158,71 @@ class Wrapping(TransitCase):
         self.assertIn("/v1/team/transit/encrypt/tollgate", {r.path for r in transit.requests})
 
 
+class Operating(TransitCase):
+    """`tollgate vault rewrap` and `rotate` with a key that is kept elsewhere."""
+
+    def wrapped_by(self, tg):
+        return {tuple(row) for row in tg.sql("SELECT kek_id, kek_ver FROM tollgate_vault.org_dek")}
+
+    def vault(self, tg, *args, status=0):
+        done = tg.cli("vault", *args, "--json")
+        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
+        return json.loads(done.stdout)
+
+    def test_v10_rewrapped_there_to_its_new_version_and_back(self):
+        transit = self.engine()
+        tg = self.service(transit, start=False, master=True, TOLLGATE_VAULT_HEARTBEAT_MS="200")
+        there = {k: tg.env.pop(k) for k in list(tg.env) if "TRANSIT" in k}
+        tg.start()
+        orgs = [self.byok(tg, f"org-{i}", f"byok-{i}") for i in range(3)]
+        local = self.wrapped_by(tg)
+
+        def all_served():
+            for i, org in enumerate(orgs):
+                self.assertEqual(self.ask(tg, org, f"byok-{i}").status, 200)
+
+        tg.restart(**there)
+        self.assertEqual(self.vault(tg, "rewrap")["data"]["rewrapped"], 4)
+        remote = self.wrapped_by(tg)
+        self.assertEqual({ver for _, ver in remote}, {"1"})
+        self.assertFalse(remote & local)
+        all_served()
+        tg.restart(TOLLGATE_MASTER_KEY_FILE="")  # needed no more
+        all_served()
+        # A new version there: what stands moves to it, and the old one may go.
+        transit.keys["tollgate"].rotate()
+        self.assertEqual(self.vault(tg, "rewrap")["data"]["rewrapped"], 4)
+        self.assertEqual({ver for _, ver in self.wrapped_by(tg)}, {"2"})
+        transit.keys["tollgate"].min_decryption_version = 2
+        tg.restart()
+        all_served()
+        # Data keys rotate under it, and their plaintext never stands in the database.
+        self.vault(tg, "rotate", "--all")
+        all_served()
+        # While the engine is away nothing is changed, and nothing is called damaged.
+        before = tg.sql("SELECT org_id, dek_ver, wrapped FROM tollgate_vault.org_dek ORDER BY 1, 2")
+        transit.mode = "sealed"
+        for command in (("rotate", "--all"), ("rewrap",)):
+            done = tg.cli("vault", *command, "--json")
+            self.assertNotEqual(done.returncode, 0, done.stdout)
+            self.assertNotIn("vault_auth", done.stdout + done.stderr)
+        self.assertEqual(tg.sql("SELECT org_id, dek_ver, wrapped FROM tollgate_vault.org_dek ORDER BY 1, 2"), before)
+        self.assertEqual(tg.sql("SELECT count(*) FROM tollgate.secret WHERE unreadable IS NOT NULL"), [["0"]])
+        transit.mode = "ok"
+        # The way back.
+        master = os.path.join(tg.dir, "master.key")
+        tg.stop()
+        tg.env.update(TOLLGATE_MASTER_KEY_FILE=master, TOLLGATE_VAULT_TRANSIT_CURRENT="false")
+        tg.start()
+        self.vault(tg, "rewrap")
+        self.assertEqual(self.wrapped_by(tg), local)
+        tg.stop()
+        for name in [k for k in tg.env if "TRANSIT" in k]:
+            del tg.env[name]
+        tg.start()
+        all_served()
+
+
 class Settings(TransitCase):
     def test_v17_what_cannot_be_right_is_refused_by_name(self):
         transit = self.engine()

@@ -196,8 +196,6 @@ class MasterKeys(unittest.TestCase):
             done = tg.cli("vault", "status", "--json")
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertIn(kek, done.stdout)
-            for verb in ("rotate", "rewrap"):
-                self.assertEqual(tg.cli("vault", verb).returncode, 2)
             # V14: neither key is in what the system shows of the process.
             try:
                 with open(f"/proc/{tg.process.pid}/environ", "rb") as f:

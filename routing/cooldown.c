@@ -112,6 +112,7 @@ void cooldown_start(struct routing_worker *rw, struct org_id org, const struct p
 	pg_param_str(b, model.ptr ? model : STR(""));
 	pg_param_z(b, error_class_name(class));
 	pg_param_int(b, retry_after_s > 0 ? retry_after_s : 0);
+	pg_param_int(b, p->secret.row_version);
 	pg_submit(rw->worker->pg, b, on_started, write_new(rw, p, model));
 }
 

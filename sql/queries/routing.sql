@@ -97,8 +97,8 @@ SELECT route_put($1, $2::jsonb, $3::jsonb, $4::jsonb, $5::jsonb, $6);
 SELECT route_delete($1, $2::jsonb, $3);
 
 -- name: routing_cooldown_set
--- in: $1 profile uuid, $2 model text, $3 class text, $4 retry_after_s bigint
-SELECT cooldown_set($1::uuid, $2, $3, $4::bigint);
+-- in: $1 profile uuid, $2 model text, $3 class text, $4 retry_after_s bigint, $5 row_version of the secret that failed bigint
+SELECT cooldown_set($1::uuid, $2, $3, $4::bigint, $5::bigint);
 
 -- name: routing_cooldown_clear
 SELECT cooldown_clear($1::uuid, $2);

@@ -294,6 +294,15 @@ class Fallback(harness.Case):
         self.assertEqual(self.org.admin("POST", "/profiles/one/rotate", {"secret": "fake-one-key"})[0], 200)
         wait_until(lambda: all(self.ask("assistant").headers["x-tollgate-profile"] == "one" for _ in range(10)), 3, "the new key to be used")
 
+    def test_a_failure_of_the_key_before_does_not_cool_the_next(self):
+        """The call that fails and the rotation are on their way at once: whichever comes first, the new key is asked."""
+        for _ in range(40):
+            self.fake.clear()
+            self.fake.control(key="fake-one-key", status=401)
+            self.assertStatus(self.ask("assistant"), 200)
+            self.assertEqual(self.org.admin("POST", "/profiles/one/rotate", {"secret": "fake-one-key"})[0], 200)
+            wait_until(lambda: self.ask("assistant").headers["x-tollgate-profile"] == "one", 3, "the new key to be used")
+
     def test_all_failed_answers_the_last_class(self):
         for name in ("one", "two"):
             self.fake.control(key=f"fake-{name}-key", status=500, times=-1)

@@ -22,7 +22,7 @@ NOBOOT := clean help
 ifeq ($(filter $(NOBOOT),$(MAKECMDGOALS)),)
 boot_groups := build
 boot_groups += $(if $(filter run,$(MAKECMDGOALS)),run)
-boot_groups += $(if $(filter test check clients integration soak chaos,$(MAKECMDGOALS)),test)
+boot_groups += $(if $(filter test check clients contract integration soak chaos,$(MAKECMDGOALS)),test)
 boot_groups += $(if $(filter lint format,$(MAKECMDGOALS)),lint)
 boot_groups += $(if $(filter test,$(MAKECMDGOALS)),lint)
 boot_groups += $(if $(filter bench,$(MAKECMDGOALS)),bench)
@@ -63,7 +63,7 @@ LDLIBS  += $(PKG_LIBS)
 ROOMS ?= server server/base server/http vault billing routing routing/dialects
 SRC  := $(sort $(foreach r,$(ROOMS),$(wildcard $(r)/*.c)))
 LIBSRC := $(filter-out server/main.c,$(SRC))
-OBJ  := $(LIBSRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/gen/sql.o
+OBJ  := $(LIBSRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/gen/sql.o $(BUILD)/obj/gen/openapi.o
 MAIN := $(BUILD)/obj/server/main.o
 LIB  := $(BUILD)/libtollgate.a
 # loadtest/ shares no code with the service: every .c there is a program of its own, or one of the parts
@@ -77,9 +77,11 @@ UNITBIN := $(UNITSRC:%.c=$(BUILD)/%)
 BENCHSRC := $(sort $(wildcard tests/bench/*.c))
 BENCHBIN := $(BENCHSRC:%.c=$(BUILD)/%)
 SQLSRC  := $(sort $(wildcard sql/migrations/*.sql sql/queries/*.sql sql/seed/*))
+# what each room says of its endpoints
+APISRC  := $(sort $(wildcard $(addsuffix /openapi.json,$(ROOMS))))
 
 MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
-.PHONY: all run test check unit integration clients bench fuzz lint format install clean help soak chaos
+.PHONY: all run test check unit integration clients contract bench fuzz lint format install clean help soak chaos
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(if $(wildcard server/main.c),$(BUILD)/tollgate) $(LOADBIN)
@@ -89,8 +91,11 @@ $(BUILD)/gen/sql.c: sql/embed $(SQLSRC)
 	sql/embed $(BUILD)/gen
 $(BUILD)/gen/sql/queries.h: $(BUILD)/gen/sql.c
 $(OBJ) $(MAIN): | $(BUILD)/gen/sql/queries.h
+$(BUILD)/gen/openapi.c: server/embed $(APISRC)
+	@mkdir -p $(@D)
+	server/embed $@ $(APISRC)
 
-$(BUILD)/obj/gen/sql.o: $(BUILD)/gen/sql.c
+$(BUILD)/obj/gen/%.o: $(BUILD)/gen/%.c
 	@mkdir -p $(@D)
 	@echo "  CC $@"
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
@@ -140,6 +145,8 @@ integration: all ## the integration tests: TESTS=name to choose
 	@BUILD=$(BUILD) SAN=$(SAN) PYTHON=$(PYTHON) tests/run integration $(TESTS)
 clients: all ## the real client libraries
 	@BUILD=$(BUILD) SAN=$(SAN) PYTHON=$(PYTHON) tests/run clients
+contract: all ## Schemathesis on the API's description, where it is installed
+	@BUILD=$(BUILD) SAN=$(SAN) PYTHON=$(PYTHON) tests/run contract
 unitbin: $(UNITBIN)
 .PHONY: unitbin
 soak chaos: all ## longer runs: the kill loop with many rounds

@@ -45,7 +45,7 @@ static int command_serve(struct cli *cli, int argc, char **argv)
 	if (prctl(PR_SET_DUMPABLE, 0) != 0)
 		log_warn("this process can be traced by others of its user",
 			 LOG_STR("why", strerror(errno)));
-	return service_run(modules, cli->config, cli->config_file);
+	return service_run(modules, cli->config, cli->config_file, TOLLGATE_VERSION);
 }
 
 static int command_check_config(struct cli *cli, int argc, char **argv)

@@ -13,12 +13,14 @@
 #include <unistd.h>
 
 #include "server/base/clock.h"
+#include "server/base/hash.h"
 #include "server/base/json.h"
 #include "server/base/log.h"
 #include "server/curlm.h"
 #include "server/egress.h"
 #include "server/loop.h"
 #include "server/migrate.h"
+#include "server/openapi.h"
 #include "server/pg.h"
 #include "sql/queries.h"
 
@@ -29,6 +31,7 @@
 #define SERVICE_TABLES_MAX  16
 #define SERVICE_REASONS_MAX 2048
 #define SERVICE_METRICS_MAX (4u << 20)
+#define SERVICE_OPENAPI_MAX (4u << 20)
 
 static const struct setting service_settings[] = {
 	{.name = "database_url",
@@ -116,7 +119,10 @@ struct app { /* one per process: the machinery around struct service */
 	struct service service;
 	const struct module *const *modules;
 	const char *config_file; /* NULL: none */
-	const struct endpoint *tables[SERVICE_TABLES_MAX];
+	const char *version;
+	const struct endpoint *const *tables;
+	struct buf openapi;			 /* written once, before any thread */
+	char openapi_etag[2 * SHA256_BYTES + 3]; /* with its quotes */
 	pthread_t *threads;
 	struct http_front **fronts; /* per worker */
 	struct http_front *control_front;
@@ -206,6 +212,27 @@ static void handle_metrics(struct http_request *r)
 	http_reply_typed(r, 200, "text/plain; version=0.0.4", buf_str(&text));
 }
 
+/* The same text for everybody, whoever asks: nothing of this installation is in it. */
+static void handle_openapi(struct http_request *r)
+{
+	struct str seen = http_header(r, "if-none-match");
+
+	if (r->query.len > 0) {
+		struct err err = {0};
+
+		err_set(&err, RC_INVALID, "unknown_parameter",
+			"this path takes no query parameters");
+		http_reply_err(r, RC_INVALID, &err);
+		return;
+	}
+	http_add_header(r, "ETag", str_from(app->openapi_etag));
+	http_add_header(r, "Cache-Control", STR("no-cache"));
+	if (seen.ptr && str_find_str(seen, str_from(app->openapi_etag)) >= 0)
+		http_reply(r, 304, STR(""));
+	else
+		http_reply(r, 200, buf_str(&app->openapi));
+}
+
 static const struct endpoint service_endpoints[] = {
 	{"GET", "/", SURFACE_DATA | SURFACE_ADMIN, ROLES_ANYONE, 0, false, handle_root,
 	 "What answers here"},
@@ -215,7 +242,43 @@ static const struct endpoint service_endpoints[] = {
 	 "Able to serve, or why not"},
 	{"GET", "/metrics", SURFACE_ADMIN, ROLES_ANYONE, 0, false, handle_metrics,
 	 "Prometheus text"},
+	{"GET", "/admin/v1/openapi.json", SURFACE_ADMIN, ROLES_ANYONE, 0, false, handle_openapi,
+	 "This description of the API, OpenAPI 3.1"},
 	{.method = NULL}};
+
+const struct endpoint *const *service_endpoint_tables(const struct module *const *modules)
+{
+	static const struct endpoint *tables[SERVICE_TABLES_MAX];
+	size_t n = 0;
+
+	tables[n++] = service_endpoints;
+	for (size_t i = 0; modules[i]; i++)
+		if (modules[i]->endpoints)
+			tables[n++] = modules[i]->endpoints;
+	tables[n] = NULL;
+	return tables;
+}
+
+/* Once, behind the modules' start: they have said by then what a role is called. */
+static enum rc openapi_make(struct err *err)
+{
+	AUTO(buf) struct buf gaps = BUF_INIT(SERVICE_OPENAPI_MAX);
+	uint8_t digest[SHA256_BYTES];
+	char hex[2 * SHA256_BYTES + 1];
+
+	app->openapi = BUF_INIT(SERVICE_OPENAPI_MAX);
+	TRY(openapi_write(&(struct openapi_input){.tables = app->tables,
+						  .fragments = openapi_fragments,
+						  .version = app->version,
+						  .role_name = http_hooks.role_name},
+			  &app->openapi, &gaps, err));
+	sha256(buf_str(&app->openapi), digest);
+	hex_encode(str_of((const char *)digest, sizeof digest), hex);
+	snprintf(app->openapi_etag, sizeof app->openapi_etag, "\"%s\"", hex);
+	if (gaps.len) /* our own omission, which tests find: no reason not to serve */
+		log_error("the API's description has gaps", LOG_S("gaps", buf_str(&gaps)));
+	return RC_OK;
+}
 
 static void reason_add(struct buf *reasons, const char *words)
 {
@@ -653,17 +716,6 @@ static enum rc listen_all(struct err *err)
 	return RC_OK;
 }
 
-static void tables_collect(void)
-{
-	size_t n = 0;
-
-	app->tables[n++] = service_endpoints;
-	for (size_t i = 0; app->modules[i]; i++)
-		if (app->modules[i]->endpoints)
-			app->tables[n++] = app->modules[i]->endpoints;
-	app->tables[n] = NULL;
-}
-
 static enum rc tls_check(const struct config *c, struct err *err)
 {
 	const bool cert = config_is_set(c, "tls_cert_file"), key = config_is_set(c, "tls_key_file");
@@ -691,7 +743,8 @@ static enum rc service_start(struct err *err)
 	for (size_t i = 0; app->modules[i]; i++)
 		if (app->modules[i]->start)
 			TRY(app->modules[i]->start(s, err));
-	tables_collect();
+	app->tables = service_endpoint_tables(app->modules);
+	TRY(openapi_make(err));
 	s->workers_count = (int)config_int(s->config, "workers");
 	if (s->workers_count == 0)
 		s->workers_count = cpus > 0 ? (int)cpus : 1;
@@ -785,9 +838,11 @@ static void service_end(void)
 	free(app->threads);
 	http_tls_unload();
 	egress_free(s->egress);
+	buf_clear(&app->openapi);
 }
 
-int service_run(const struct module *const *modules, const struct config *config, const char *file)
+int service_run(const struct module *const *modules, const struct config *config, const char *file,
+		const char *version)
 {
 	struct err err = {0};
 	enum rc rc;
@@ -798,6 +853,7 @@ int service_run(const struct module *const *modules, const struct config *config
 	app->modules = modules;
 	app->service.config = config;
 	app->config_file = file;
+	app->version = version;
 	app->schema_version = -1;
 	pthread_mutex_init(&app->ready_lock, NULL);
 	snprintf(app->reasons, sizeof app->reasons, "\"starting\"");

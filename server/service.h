@@ -9,8 +9,12 @@
 /* All settings tables, the floor's first: NULL-ended, static storage. */
 const struct setting *const *service_setting_tables(const struct module *const *modules);
 
-/* Run until drained. `file` (may be NULL) is read again on HUP. Returns the exit status: 0 drained, 2
+/* All endpoint tables, the floor's first: NULL-ended, static storage. */
+const struct endpoint *const *service_endpoint_tables(const struct module *const *modules);
+
+/* Run until drained. `version` is the binary's own, static. `file` (may be NULL) is read again on HUP. Returns the exit status: 0 drained, 2
  * configuration, 3 cannot listen. */
-int service_run(const struct module *const *modules, const struct config *config, const char *file);
+int service_run(const struct module *const *modules, const struct config *config, const char *file,
+		const char *version);
 
 #endif

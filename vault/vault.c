@@ -198,6 +198,22 @@ static enum rc vault_start_all(struct vault *v, struct service *s, struct err *e
 	return RC_OK;
 }
 
+static const char *role_word(uint32_t bit)
+{
+	static const struct {
+		uint32_t bit;
+		const char *name;
+	} words[] = {{ROLE_OPERATOR, "operator"},  {ROLE_OWNER, "owner"},
+		     {ROLE_ADMIN, "admin"},	   {ROLE_DEVELOPER, "developer"},
+		     {ROLE_FINANCE, "finance"},	   {ROLE_AUDITOR, "auditor"},
+		     {ROLE_INFERENCE, "inference"}};
+
+	for (size_t i = 0; i < ARRAY_LEN(words); i++)
+		if (words[i].bit == bit)
+			return words[i].name;
+	return NULL;
+}
+
 static enum rc vault_start(struct service *s, struct err *err)
 {
 	struct vault *v = calloc(1, sizeof *v);
@@ -216,6 +232,7 @@ static enum rc vault_start(struct service *s, struct err *err)
 	http_hooks.authenticate = auth_authenticate;
 	http_hooks.authorise = auth_authorise;
 	http_hooks.actor = vault_actor;
+	http_hooks.role_name = role_word;
 	return RC_OK;
 }
 
@@ -229,6 +246,7 @@ static void vault_stop(struct service *s)
 	http_hooks.authenticate = NULL;
 	http_hooks.authorise = NULL;
 	http_hooks.actor = NULL;
+	http_hooks.role_name = NULL;
 	pepper_free(atomic_load(&v->pepper));
 	shelf_free(v->auth_shelf);
 	shelf_free(v->dek_shelf);

@@ -85,6 +85,8 @@ struct http_hooks {
 	/* Extra headers for each answer of this path (rate limits, request-id); may be NULL. Data surface,
 	 * routed requests. Append "Name: value\r\n" lines; control bytes in them become '?'. */
 	void (*add_headers)(struct http_request *r, int status, struct buf *headers);
+	/* The name of one bit of `roles`, for the API's description; NULL: that bit is no role. */
+	const char *(*role_name)(uint32_t bit);
 };
 extern struct http_hooks http_hooks;
 

@@ -49,6 +49,7 @@ CONTROL = (
     ("DELETE", "/admin/v1/tiers/{tier}", OPERATOR),
     ("GET", "/admin/v1/prices", READ), ("GET", "/admin/v1/prices/{provider}/{model...}", READ),
     ("PUT", "/admin/v1/prices/{provider}/{model...}", OPERATOR),
+    ("GET", "/admin/v1/openapi.json", ANYONE),
     ("GET", "/", ANYONE), ("GET", "/healthz", ANYONE), ("GET", "/readyz", ANYONE), ("GET", "/metrics", ANYONE),
 )
 DATA = (

@@ -33,6 +33,8 @@ import unittest
 import uuid
 from decimal import Decimal
 
+import contract
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, os.environ.get("BUILD") or "build")
 SAN = os.environ.get("SAN", "")
@@ -557,13 +559,15 @@ class Tollgate:
     # --- asking it ---
 
     def admin(self, method, path, body=None, token=ADMIN_TOKEN, headers=None):
-        """Control plane, below /admin/v1: (status, envelope). POST gets an Idempotency-Key."""
+        """Control plane, below /admin/v1: (status, envelope). POST gets an Idempotency-Key. The answer, and what
+        was taken, has to be as the API's own description says."""
         headers = dict(headers or {})
         if token:
             headers.setdefault("Authorization", f"Bearer {token}")
         if method == "POST":
             headers.setdefault("Idempotency-Key", str(uuid.uuid4()))
         answer = request(self.admin_host, self.admin_port, method, "/admin/v1" + path, body, headers)
+        contract.of(self).check(method, "/admin/v1" + path, body, answer)
         return answer.status, answer.json if answer.body else None
 
     def get(self, path, key=None, headers=None, surface="data"):

@@ -193,7 +193,7 @@ class Calls(harness.Case):
         self.assertStatus(self.tg.get(f"/v1/generations/{request_id}", key=stranger.key), 404)
         self.assertEqual(Decimal(self.tg.get("/v1/credits", key=stranger.key).json["available"]), 10)
 
-    def test_a_caller_who_leaves_still_pays_what_was_used_once(self):
+    def test_g08_a_caller_who_leaves_still_pays_what_was_used_once(self):
         org = self.tg.setup_org("leaver", platform=False)
         before = org.balance()
         body = json.dumps({"model": MODEL, "stream": True,
@@ -380,7 +380,7 @@ class Purse(harness.Case):
         self.assertStatus(self.tg.chat(body), 429)
         self.assertStatus(self.tg.chat({**body, "max_tokens": 50}), 200)
 
-    def test_no_price_is_refused_never_free(self):
+    def test_g10_no_price_is_refused_never_free(self):
         self.tg.setup_org("unpriced")
         self.tg.must("PUT", "/models/openai_compatible/no-price", {"capabilities": ["text"]})
         wait_until(lambda: self.tg.chat({"model": "no-price", "messages": [{"role": "user", "content": "Hi"}]}).status == 503,

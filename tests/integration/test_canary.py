@@ -205,7 +205,7 @@ class Canaries(unittest.TestCase):
                 at = text.find(form)
                 self.assertEqual(at, -1, f"{where}: …{text[max(0, at - 300):at + 100]}…")
 
-    def test_v15_not_in_the_log_at_debug(self):
+    def test_v15_g17_not_in_the_log_at_debug(self):
         with open(self.tg.log, errors="replace") as f:
             log = f.read()
         self.assertIn('"level":"debug"', log)
@@ -218,7 +218,7 @@ class Canaries(unittest.TestCase):
         self.assertIn("detail:  parameters:", log.lower())  # a capital P from Postgres 16 on
         self.nowhere("postgres log", log)
 
-    def test_v15_not_in_a_dump(self):
+    def test_v15_g18_not_in_a_dump(self):
         dump = subprocess.run(["pg_dump", "-d", f"{self.tg.cluster} dbname={self.tg.database}"], capture_output=True,
                               text=True, timeout=120)
         self.assertEqual(dump.returncode, 0, dump.stderr)

@@ -388,7 +388,7 @@ class Refused(Wire):
             with self.subTest(more=more):
                 self.bad_body(chat(**more))
 
-    def test_h92_compressed_body(self):
+    def test_h92_g26_compressed_body(self):
         self.refuse(self.post("Content-Encoding: gzip"), 415)
 
     def test_h95_header_injection(self):

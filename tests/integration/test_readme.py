@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from decimal import Decimal
 
@@ -56,11 +57,12 @@ class Examples(harness.Case):
         return self.run_in_dir(["bash", "-euc", text], ENDPOINT=self.fake.base_url,
                                TOLLGATE_ADMIN_LISTEN=f"{self.tg.admin_host}:{self.tg.admin_port}",
                                TOLLGATE_ADMIN_TOKEN=harness.ADMIN_TOKEN,
-                               TOLLGATE_DATABASE_URL=self.tg.env["TOLLGATE_DATABASE_URL"])
+                               TOLLGATE_DATABASE_URL=self.tg.env["TOLLGATE_DATABASE_URL"],
+                               TOLLGATE_MASTER_KEY_FILE=self.tg.env["TOLLGATE_MASTER_KEY_FILE"])
 
     def test_every_block_is_here(self):
-        known = [block("sh", word) for word in ("make run", "curl", "profile create", "credit grant")]
-        known.append(block("js", "openai"))
+        known = [block("sh", word) for word in ("make run", "curl", "profile create", "apply", "credit grant", "vault rotate")]
+        known += [block("js", "openai"), block("yaml", "schema_version")]
         self.assertEqual([text for lang, text in BLOCKS if lang and text not in known], [])
 
     def test_the_make_lines_name_targets(self):
@@ -95,11 +97,32 @@ class Examples(harness.Case):
         self.assertStatus(record, 200)
 
     def test_what_an_org_admin_types(self):
+        """From nothing to a tested connection; the file then changes what it says otherwise, and nothing the second time."""
+        began = time.monotonic()
         out = self.operate(block("sh", "profile create"))
+        print(f"\norg admin: nothing to a tested BYOK connection in {time.monotonic() - began:.1f} s of commands")
         self.assertNotIn(KEY_FILE.strip(), out)
-        made = [p for p in self.org.admin("GET", "/profiles")[1]["data"] if p["provider"] == "openai"]
-        self.assertEqual([(p["name"], p["health"]["status"]) for p in made], [("main", "ok")])
-        self.assertRegex(out, r"(?s)main.*openai.*gpt-5-mini.*\buse\b")
+        made = self.tg.must("GET", "/orgs/harbour/profiles")
+        self.assertEqual([(p["name"], p["provider"], p["health"]["status"], p["billing_source"]) for p in made],
+                         [("main", "openai", "ok", "byok")])
+        self.assertRegex(out, r"(?s)tg_\w{8}_\w{38}.*main.*openai.*gpt-5-mini.*\buse\b")
+        key = re.search(r"tg_\w{8}_\w{38}", out).group(0)
+        harness.wait_until(lambda: self.tg.chat({"model": "gpt-5-mini", "messages": [{"role": "user", "content": "Hi"}]},
+                                                key=key).status == 200, 5, "the connection to be used")
+        with open(os.path.join(self.dir, "harbour.yaml"), "w") as f:
+            f.write(block("yaml", "schema_version").replace("https://api.openai.com/v1", self.fake.base_url))
+        self.assertRegex(self.operate(block("sh", "apply")), r"tg_\w{8}_\w{38}")
+        version = self.tg.sql("SELECT version FROM tollgate.org WHERE slug = 'harbour'")
+        self.assertNotRegex(self.operate("tollgate apply harbour.yaml"), r"tg_\w{8}_\w{38}")
+        self.assertEqual(self.tg.sql("SELECT version FROM tollgate.org WHERE slug = 'harbour'"), version)
+        self.assertEqual([b["limit"] for b in self.tg.must("GET", "/orgs/harbour/budgets")], ["200.000000000"])
+
+    def test_what_an_operator_types(self):
+        self.tg.setup_profile(self.org, "sealed")
+        out = self.operate(block("sh", "vault rotate"))
+        self.assertIn("audit verify: ok", out)
+        self.assertEqual(self.tg.sql("SELECT max(dek_ver) FROM tollgate_vault.org_dek d JOIN tollgate.org o USING (org_id) "
+                                     "WHERE o.slug = 'acme' AND d.state = 'active'"), [["2"]])
 
     def test_what_finance_types(self):
         before = self.org.balance()

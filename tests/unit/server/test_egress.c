@@ -53,7 +53,7 @@ static bool address(const char *allow, const char *ip, uint16_t port, bool https
 	return ok;
 }
 
-START_TEST(s01_s30_literals_are_refused)
+START_TEST(g14_s01_s30_literals_are_refused)
 {
 	static const char *const hosts[] = {
 		"127.0.0.1", "127.1", "127.0.1", "0", "0.0.0.0", "2130706433", "0x7f000001",
@@ -536,7 +536,7 @@ int main(void)
 	SRunner *r;
 	int failed;
 
-	tcase_add_test(t, s01_s30_literals_are_refused);
+	tcase_add_test(t, g14_s01_s30_literals_are_refused);
 	tcase_add_test(t, s31_s46_parser_tricks_are_refused);
 	tcase_add_test(t, nul_inside_is_refused);
 	tcase_add_test(t, good_urls_are_written_one_way);

@@ -18,8 +18,20 @@ CREATE FUNCTION audit_hash(a audit) RETURNS bytea LANGUAGE sql STABLE AS $$
 $$;
 
 -- What this transaction has changed since its last entry: {"changes":{"table/key":{"before","after"}},"provider"}.
-CREATE FUNCTION audit_noted() RETURNS jsonb LANGUAGE sql STABLE AS
-$$ SELECT COALESCE(NULLIF(current_setting('app.audit_note', true), ''), '{}')::jsonb $$;
+-- It waits in a setting, which every role may set: so it is sealed, with a key that the service cannot read, for this
+-- transaction alone. What is not sealed so is nothing: it is not told, and must not keep an entry from being written.
+CREATE TABLE audit_note_key (one boolean PRIMARY KEY DEFAULT true CHECK (one), key bytea NOT NULL);
+INSERT INTO audit_note_key (key) VALUES (uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
+CREATE FUNCTION audit_note_seal(note text) RETURNS text LANGUAGE sql STABLE AS $$
+	SELECT encode(sha256(k.key || sha256(k.key || convert_to(pg_current_xact_id_if_assigned()::text || ' ' || note, 'UTF8'))),
+		'hex') FROM audit_note_key k
+$$;
+CREATE FUNCTION audit_noted() RETURNS jsonb LANGUAGE sql STABLE AS $$
+	SELECT CASE WHEN s.it <> '' AND left(s.it, 64) = audit_note_seal(substr(s.it, 65)) THEN substr(s.it, 65)::jsonb ELSE '{}' END
+	FROM (SELECT current_setting('app.audit_note', true) AS it) s
+$$;
+CREATE FUNCTION audit_noted_set(noted jsonb) RETURNS void LANGUAGE sql AS
+$$ SELECT set_config('app.audit_note', audit_note_seal(noted::text) || noted::text, true) $$;
 
 -- More rows than this of one transaction (an import, a statement by hand) are not told one by one.
 CREATE FUNCTION audit_changes_max() RETURNS int LANGUAGE sql IMMUTABLE AS $$ SELECT 100 $$;
@@ -51,14 +63,14 @@ BEGIN
 			IF noted #> ARRAY['changes', place] IS NOT NULL THEN
 				before := noted #>> ARRAY['changes', place, 'before'];
 			ELSIF (SELECT count(*) FROM jsonb_object_keys(noted->'changes')) >= audit_changes_max() THEN
-				PERFORM set_config('app.audit_note', (noted || '{"more": true}')::text, true);
+				PERFORM audit_noted_set(noted || '{"more": true}');
 				RETURN NULL;
 			END IF;
 			noted := jsonb_set(noted || jsonb_build_object('changes', COALESCE(noted->'changes', '{}')),
 				ARRAY['changes', place], jsonb_build_object('before', before, 'after', after));
 		END IF;
 	END IF;
-	PERFORM set_config('app.audit_note', noted::text, true);
+	PERFORM audit_noted_set(noted);
 	RETURN NULL;
 END $$;
 
@@ -112,6 +124,15 @@ BEGIN
 	INSERT INTO audit SELECT a.*;
 	UPDATE audit_head SET last_seq = a.seq, last_hash = a.hash WHERE audit_head.org_id = org;
 	PERFORM set_config('app.audit_note', '', true);
+END $$;
+
+-- An entry of its own for what a function changed after the entry of the one that it is built on; none if nothing.
+CREATE FUNCTION audit_append_rest(org uuid, actor jsonb, action text, object text, request_id text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = tollgate, pg_temp AS $$
+BEGIN
+	IF audit_noted() ? 'changes' THEN
+		PERFORM audit_append(org, actor, action, object, 'ok', request_id);
+	END IF;
 END $$;
 
 CREATE FUNCTION audit_json(a audit) RETURNS jsonb LANGUAGE sql STABLE SET search_path = tollgate, pg_temp AS $$
@@ -230,6 +251,7 @@ BEGIN
 	UPDATE audit_head SET last_seq = h.last_seq + 1, last_hash = d WHERE audit_head.org_id = org;
 END $$;
 DROP FUNCTION audit_json(audit);
+DROP FUNCTION audit_append_rest(uuid, jsonb, text, text, text);
 DROP TRIGGER audit_note ON org;
 DROP TRIGGER audit_note ON member;
 DROP TRIGGER audit_note ON profile;
@@ -243,6 +265,9 @@ DROP TRIGGER audit_note_update ON api_key;
 DROP FUNCTION audit_watch(text, text, text[]);
 DROP FUNCTION audit_note();
 DROP FUNCTION audit_changes_max();
+DROP FUNCTION audit_noted_set(jsonb);
 DROP FUNCTION audit_noted();
+DROP FUNCTION audit_note_seal(text);
+DROP TABLE audit_note_key;
 DROP FUNCTION audit_hash(audit);
 ALTER TABLE audit DROP COLUMN ip, DROP COLUMN provider, DROP COLUMN changes;

@@ -261,7 +261,7 @@ END $$;
 CREATE FUNCTION key_make(key_id uuid, pub text, key_hash bytea, pepper bigint, tail text, spec jsonb, actor jsonb,
 	req text) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = tollgate, pg_temp AS $$
-DECLARE k api_key; m member; whose uuid := (spec->>'member')::uuid; own uuid;
+DECLARE k api_key; m member; whose uuid := (spec->>'member')::uuid; own uuid; answer jsonb;
 BEGIN
 	PERFORM key_create(key_id, pub, key_hash, pepper, tail, spec, actor, req);
 	SELECT * INTO k FROM api_key a WHERE a.org_id = tg_org() AND a.id = key_id;
@@ -289,15 +289,20 @@ BEGIN
 		UPDATE member x SET status = 'active' WHERE x.org_id = m.org_id AND x.id = m.id AND x.status = 'invited';
 		UPDATE api_key a SET member_id = m.id WHERE a.org_id = k.org_id AND a.id = k.id;
 	END IF;
-	RETURN key_bind(key_id, spec, true, actor);
+	answer := key_bind(key_id, spec, true, actor);
+	PERFORM audit_append_rest(k.org_id, actor, 'api_key.bind', key_id::text, req);
+	RETURN answer;
 END $$;
 GRANT EXECUTE ON FUNCTION key_make(uuid, text, bytea, bigint, text, jsonb, jsonb, text) TO tollgate_app;
 
 CREATE FUNCTION key_alter(want uuid, patch jsonb, actor jsonb, req text) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = tollgate, pg_temp AS $$
+DECLARE answer jsonb;
 BEGIN
 	PERFORM key_change(want, patch, actor, req);
-	RETURN key_bind(want, patch, patch ? 'expires_at', actor);
+	answer := key_bind(want, patch, patch ? 'expires_at', actor);
+	PERFORM audit_append_rest(tg_org(), actor, 'api_key.bind', want::text, req);
+	RETURN answer;
 END $$;
 GRANT EXECUTE ON FUNCTION key_alter(uuid, jsonb, jsonb, text) TO tollgate_app;
 
@@ -315,6 +320,7 @@ BEGIN
 			billing = was.billing, expires_at = LEAST(a.expires_at, key_life_max(k))
 		WHERE a.org_id = k.org_id AND a.id = k.id RETURNING * INTO k;
 		PERFORM key_refuse_more(k, actor);
+		PERFORM audit_append_rest(k.org_id, actor, 'api_key.bind', new_id::text, req);
 	END IF;
 	RETURN answer || key_json(k) || key_bounds_json(k) || jsonb_build_object('replaces',
 		key_json(was) || key_bounds_json(was));

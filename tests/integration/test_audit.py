@@ -117,6 +117,35 @@ class Written(harness.Case):
             for value in pair:
                 self.assertRegex(value or "0" * 64, "^[0-9a-f]{64}$")
 
+    def test_what_binds_a_key_is_told_too(self):
+        """The same of API keys and members, whichever of a request's functions wrote the row last."""
+        self.tg.setup_org("bound", credits=None, platform=False)
+        member, _ = self.ask("POST", "/members", {"email": "bound@example.com", "role": "admin"}, status=201, org="bound")
+        key, _ = self.ask("POST", "/api-keys", {"name": "k", "member": member["id"], "allow_from": ["127.0.0.0/8"], "providers": ["openai"],
+                                                "budget": {"limit": "5", "window": "day"}}, status=201, org="bound")
+        self.ask("PATCH", f"/api-keys/{key['id']}", {"allow_from": ["127.0.0.0/8", "10.0.0.0/8"]}, org="bound")
+        self.ask("PATCH", f"/api-keys/{key['id']}", {"name": "l", "providers": None}, org="bound")
+        self.ask("PATCH", f"/api-keys/{key['id']}", {"budget": {"limit": "6", "window": "day"}}, org="bound")
+        new, _ = self.ask("POST", f"/api-keys/{key['id']}/rotate", {"overlap_seconds": 600}, status=201, org="bound")
+        self.ask("PATCH", f"/api-keys/{new['id']}", {"billing": ["byok"]}, org="bound")
+        for one in (key, new):
+            self.ask("DELETE", f"/api-keys/{one['id']}", org="bound")
+        links = {}
+        for row in reversed(self.rows("?limit=200", "bound")):
+            for change in row["changes"]:
+                links.setdefault(change["object"], []).append((change["before"], change["after"]))
+        self.assertEqual({(name.partition("/")[0], len(told)) for name, told in links.items()},
+                         {("org", 1), ("member", 2), ("api_key", 1), ("api_key", 7), ("api_key", 4), ("budget", 3)}, links)
+        for name, told in links.items():
+            with self.subTest(object=name):
+                self.assertIsNone(told[0][0])
+                self.assertEqual([a[1] for a in told[:-1]], [b[0] for b in told[1:]])
+        for name, told in links.items():
+            table, _, ident = name.partition("/")
+            now = self.tg.sql(f"SELECT encode(sha256(convert_to((to_jsonb(t) - '{{version,last_used_at}}'::text[])::text, 'UTF8')), 'hex') "
+                              f"FROM tollgate.{table} t WHERE {'org_id' if table == 'org' else 'id'} = '{ident}'")
+            self.assertEqual([[told[-1][1]]], now, f"{name} is not as its last entry left it")
+
     def test_pages_newest_first(self):
         self.tg.setup_org("paged", credits=None, platform=False)
         for i in range(5):
@@ -176,6 +205,28 @@ class Written(harness.Case):
             self.refused(statement, "permission denied|must be owner")
         for statement in ("UPDATE audit SET result = 'no'", "DELETE FROM audit", "TRUNCATE audit"):
             self.refused(statement, "append-only", "tollgate_owner")
+
+    def test_the_service_puts_no_words_into_what_the_database_notes(self):
+        """What changed is told by the tables alone: whatever a session says of it is nothing, and keeps nothing from being written."""
+        forged = '{"provider":"forged","changes":{"profile/x":{"before":null,"after":"forged"}}}'
+        elsewhere = self.tg.sql("SET search_path = tollgate; UPDATE model SET updated_at = now(); SELECT current_setting('app.audit_note')")
+        who = '\'{"type": "service"}\''
+        session = f"SET ROLE tollgate_app; SET search_path = tollgate; SET app.org_id = '{self.org.id}'; "
+        self.assertTrue(elsewhere)
+        for words in ("no json", "{", "5", '{"more":true}', '{"more":"x"}', '{"changes":5}', '{"changes":{"a/b":1}}', forged,
+                      "0" * 64 + forged, elsewhere[0][0]):
+            with self.subTest(words=words):
+                quoted = words.replace("'", "''")
+                self.tg.sql(session + f"SET app.audit_note = '{quoted}'; SELECT audit_record({who}, 'test.words', 'o', 'ok', 'r')")
+                row = self.rows("?limit=1")[0]
+                self.assertEqual((row["action"], row["provider"], row["changes"]), ("test.words", None, []))
+                self.tg.sql(session + f"SET app.audit_note = '{quoted}'; SELECT agent_put('noted', 'm', NULL, 'active', {who}, 'r')")
+                row = self.rows("?limit=1")[0]
+                self.assertEqual((row["action"], [c["object"] for c in row["changes"]]), ("agent.put", ["agent/noted"]))
+                self.tg.sql(session + f"SELECT agent_delete('noted', {who}, 'r')")
+        self.refused("SELECT audit_note_seal('x')", "permission denied")
+        self.refused("SELECT * FROM audit_note_key", "permission denied")
+        self.assertTrue(verify(self.tg, "--org", "acme")["ok"])
 
     def test_it_sees_one_org(self):
         ask = lambda what, org: self.tg.sql(f"SET ROLE tollgate_app; SET search_path = tollgate; SET app.org_id = '{org}'; {what}")

@@ -8,7 +8,8 @@ import harness
 
 # No tenant's rows: asked before the org is known, of the platform's own catalogue, or of the house itself.
 SHARED = {"migration", "change", "change_counter", "org_slug", "key_lookup", "model", "kek_canary", "price_book", "markup_rule",
-          "account_code", "pair_allowlist", "tier", "journal", "ext_event", "kek_retired", "run", "node"}
+          "account_code", "pair_allowlist", "tier", "journal", "ext_event", "kek_retired", "run", "node",
+          "audit_note_key"}
 
 
 class Rls(harness.Case):

@@ -165,7 +165,11 @@ BEGIN
 		END IF;
 		CONTINUE WHEN head.org_id IS NULL OR live IS NULL;
 		IF r.first_i < r.i THEN -- the same hold twice in one batch
-			v_out[r.i] := v_out[r.first_i]; v_got[r.i] := v_got[r.first_i];
+			v_out[r.i] := v_out[r.first_i]; v_got[r.i] := v_got[r.first_i]; v_budget[r.i] := v_budget[r.first_i];
+			IF v_budget[r.i] > 0 THEN
+				v_av[r.i] := v_av[r.first_i]; v_le[r.i] := v_le[r.first_i];
+				CONTINUE;
+			END IF;
 		ELSIF r.state IN ('open', 'draining') THEN
 			v_out[r.i] := 'granted'; v_got[r.i] := r.had;
 		ELSIF r.state IS NOT NULL THEN
@@ -408,6 +412,14 @@ BEGIN
 	INSERT INTO budget (org_id, id, name, scope, subject, limit_nano, period, hard, of_key)
 	VALUES (o, new_id, new_name, new_scope, new_subject, nano, new_period, is_hard, is_of_key) RETURNING * INTO b;
 	INSERT INTO budget_subject (org_id, scope, subject, budget_id) VALUES (o, new_scope, new_subject, new_id);
+	-- A key that this one took the place of, and that still works, spends of it too.
+	INSERT INTO budget_subject (org_id, scope, subject, budget_id)
+	WITH RECURSIVE before(id) AS (
+		SELECT CASE WHEN new_scope = 'key' THEN new_subject::uuid END
+		UNION SELECT k.id FROM before f JOIN api_key k ON k.org_id = o AND k.replaced_by = f.id
+	)
+	SELECT o, new_scope, k.id::text, new_id FROM before f JOIN api_key k ON k.org_id = o AND k.id = f.id
+	WHERE k.replaced_by IS NOT NULL AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now());
 	RETURN b;
 END $$;
 

@@ -111,6 +111,15 @@ class Counting(BudgetCase):
         self.assertEqual(self.counters(budget), (0, 900))
         self.assertClean()
 
+    def test_the_same_hold_twice_in_one_batch_gets_one_answer(self):
+        org = self.org(10000)
+        budget = self.budget(org, 500, name="tight")
+        for amount, answer in ((501, ("over_budget", 500, 0, "tight")), (500, ("granted", 9500, 500, ""))):
+            row = (org, uuid_v7(), uuid_v7(), 1, amount, FAR)
+            self.assertEqual(self.hold_as(None, None, row, row), [answer] * 2)
+        self.assertEqual(self.counters(budget), (0, 500))
+        self.assertClean()
+
     def test_scopes(self):
         org = self.org(10000)
         one, two = self.key(org)["id"], self.key(org)["id"]
@@ -606,6 +615,24 @@ class KeyBudgets(BudgetCase):
         self.tg.must("PATCH", f"/orgs/acme/api-keys/{third['id']}", {"budget": {"limit": "11", "window": "total"}})
         self.assertEqual(self.spend(third, NANO), "granted")
         self.assertEqual(self.spend(third, 1), "over_budget")
+        self.assertClean()
+
+    def test_what_is_set_in_the_overlap_binds_the_old_key_too(self):
+        """A rotated key that still works is no way round a budget that its successor gets afterwards."""
+        first = self.make(budget={"limit": "10", "window": "day"})
+        rotate = lambda key, overlap: self.tg.must("POST", f"/orgs/acme/api-keys/{key['id']}/rotate", {"overlap_seconds": overlap})
+        between = rotate(first, 600)
+        key = rotate(between, 0)
+        self.tg.must("PATCH", f"/orgs/acme/api-keys/{key['id']}", {"budget": {"limit": "5", "window": "month"}})
+        self.assertEqual(self.spend(key, 3 * NANO), "granted")
+        self.assertEqual(self.spend(first, 3 * NANO), "over_budget")
+        self.budget("acme", NANO, scope="key", subject=key["id"])
+        self.assertEqual(self.spend(first, 2 * NANO), "over_budget")
+        self.assertEqual(self.spend(first, NANO), "granted")
+        self.assertEqual(self.spend(key, 1), "over_budget")
+        self.assertEqual(self.sql(f"SELECT count(*) FROM budget_subject WHERE subject = '{between['id']}'"), [["0"]])  # it is revoked
+        self.tg.must("PATCH", f"/orgs/acme/api-keys/{key['id']}", {"budget": None})
+        self.assertEqual(self.spend(first, 1), "over_budget")  # of the other one
         self.assertClean()
 
     def test_a_developer_gives_no_more_than_its_own_key_may(self):

@@ -129,6 +129,7 @@ DECLARE
 	-- The budgets that some row counts on: one element each.
 	b_org uuid[]; b_id uuid[]; b_name text[]; b_counter uuid[]; b_hard boolean[]; b_left bigint[]; b_held bigint[];
 	b_more bigint[]; v_budget int[] := array_fill(0, ARRAY[greatest(n, 1)]); p int; pick int; mine uuid[];
+	v_budgets text[]; -- per row, which of them; a statement of its own, so that who has no budget pays for none
 	tight uuid := '00000000-0000-7000-8000-000000000001';
 BEGIN
 	PERFORM 1 FROM org_head h WHERE h.org_id = ANY (o) ORDER BY h.org_id FOR UPDATE OF h;
@@ -143,15 +144,18 @@ BEGIN
 			AND c.window_start = budget_window_start(b.period, now())
 		WHERE (b.org_id, b.id) IN (SELECT a.org_id, a.budget_id FROM budget_applying(o, keys, agents) a);
 	END IF;
+	IF b_id IS NOT NULL THEN
+		SELECT array_agg(k.budgets::text ORDER BY k.ord) INTO v_budgets
+		FROM (SELECT u.ord, (SELECT array_agg(DISTINCT x.pos::int)
+				FROM (VALUES ('org', ''), ('key', u.key_id::text), ('agent', u.agent)) w(scope, subject)
+				JOIN budget_subject s ON s.org_id = u.o AND s.scope = w.scope AND s.subject = w.subject
+				JOIN unnest(b_id) WITH ORDINALITY x(id, pos) ON x.id = s.budget_id) AS budgets
+			FROM unnest(o, keys, agents) WITH ORDINALITY u(o, key_id, agent, ord)) k;
+	END IF;
 	FOR r IN SELECT u.ord::int AS i, u.o, u.amt, l.granted AS had, l.state,
-			min(u.ord) OVER (PARTITION BY u.o, u.hid)::int AS first_i, k.budgets
-		FROM unnest(o, hid, amt, keys, agents) WITH ORDINALITY u(o, hid, amt, key_id, agent, ord)
+			min(u.ord) OVER (PARTITION BY u.o, u.hid)::int AS first_i
+		FROM unnest(o, hid, amt) WITH ORDINALITY u(o, hid, amt, ord)
 		LEFT JOIN lease l ON l.org_id = u.o AND l.lease_id = u.hid
-		LEFT JOIN LATERAL (SELECT array_agg(DISTINCT x.pos::int) AS budgets
-			FROM (VALUES ('org', ''), ('key', u.key_id::text), ('agent', u.agent)) w(scope, subject)
-			JOIN budget_subject s ON s.org_id = u.o AND s.scope = w.scope AND s.subject = w.subject
-			JOIN unnest(b_id) WITH ORDINALITY x(id, pos) ON x.id = s.budget_id
-			WHERE b_id IS NOT NULL) k ON true
 		ORDER BY u.o, u.ord LOOP
 		IF cur IS DISTINCT FROM r.o THEN
 			IF total > 0 THEN
@@ -180,7 +184,7 @@ BEGIN
 			v_out[r.i] := 'short';
 		ELSE
 			pick := NULL; mine := NULL;
-			FOREACH p IN ARRAY coalesce(r.budgets, '{}') LOOP
+			FOREACH p IN ARRAY coalesce(v_budgets[r.i], '{}')::int[] LOOP
 				mine := mine || b_counter[p];
 				-- Of several in the way the one that frees itself last is told.
 				IF b_hard[p] AND r.amt > b_left[p] - b_held[p] AND (pick IS NULL
@@ -193,7 +197,7 @@ BEGIN
 				v_av[r.i] := b_left[pick] - b_held[pick]; v_le[r.i] := b_held[pick];
 				CONTINUE;
 			END IF;
-			FOREACH p IN ARRAY coalesce(r.budgets, '{}') LOOP
+			FOREACH p IN ARRAY coalesce(v_budgets[r.i], '{}')::int[] LOOP
 				b_held[p] := b_held[p] + r.amt; b_more[p] := b_more[p] + r.amt;
 			END LOOP;
 			av := av - r.amt; total := total + r.amt;

@@ -23,6 +23,7 @@ CREATE TABLE budget (
 	status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'disabled')),
 	of_key boolean NOT NULL DEFAULT false, -- the one that the key itself names as its budget
 	created_at timestamptz NOT NULL DEFAULT now(),
+	changed_at timestamptz NOT NULL DEFAULT now(),
 	deleted_at timestamptz, -- its counters stay: booked calls name them
 	PRIMARY KEY (org_id, id),
 	CHECK ((scope = 'org') = (subject = '')),
@@ -30,7 +31,7 @@ CREATE TABLE budget (
 );
 CREATE UNIQUE INDEX budget_name ON budget (org_id, name) WHERE deleted_at IS NULL AND NOT of_key;
 SELECT tg_tenant_table('budget');
-SELECT audit_watch('budget', 'id');
+SELECT audit_watch('budget', 'id', 'changed_at');
 
 -- Whom a budget that is not deleted applies to. A rotated key and the one that took its place share theirs.
 CREATE TABLE budget_subject (
@@ -479,7 +480,7 @@ BEGIN
 		PERFORM tg_raise('TG409', 'budget_of_key', 'the budget of an API key is hard');
 	END IF;
 	UPDATE budget x SET name = coalesce(new_name, x.name), limit_nano = coalesce(nano, x.limit_nano),
-		hard = coalesce(is_hard, x.hard), status = coalesce(new_status, x.status)
+		hard = coalesce(is_hard, x.hard), status = coalesce(new_status, x.status), changed_at = now()
 	WHERE x.org_id = b.org_id AND x.id = b.id RETURNING * INTO b;
 	PERFORM org_touch(b.org_id, 'budget');
 	PERFORM audit_append(b.org_id, actor, 'budget.change', b.id::text, 'ok', req);
@@ -584,7 +585,7 @@ BEGIN
 		was := NULL; changed := true;
 	END IF;
 	IF was.id IS NOT NULL THEN
-		UPDATE budget x SET limit_nano = nano, status = 'active' WHERE x.org_id = o AND x.id = was.id
+		UPDATE budget x SET limit_nano = nano, status = 'active', changed_at = now() WHERE x.org_id = o AND x.id = was.id
 			AND (x.limit_nano, x.status) IS DISTINCT FROM (nano, 'active');
 		changed := FOUND;
 	ELSIF spec IS NOT NULL THEN
@@ -626,6 +627,7 @@ CREATE TABLE alert (
 	threshold_nano bigint CHECK (threshold_nano BETWEEN 0 AND 100000000000000000),
 	status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'disabled')),
 	created_at timestamptz NOT NULL DEFAULT now(),
+	changed_at timestamptz NOT NULL DEFAULT now(),
 	deleted_at timestamptz,
 	PRIMARY KEY (org_id, id),
 	FOREIGN KEY (org_id, budget_id) REFERENCES budget (org_id, id),
@@ -635,7 +637,7 @@ CREATE TABLE alert (
 );
 CREATE UNIQUE INDEX alert_name ON alert (org_id, name) WHERE deleted_at IS NULL;
 SELECT tg_tenant_table('alert');
-SELECT audit_watch('alert', 'id');
+SELECT audit_watch('alert', 'id', 'changed_at');
 
 -- On which side of its threshold an alert was seen last, per window of its budget (all zeros: of the balance).
 -- No row: not crossed.
@@ -733,7 +735,7 @@ BEGIN
 		PERFORM tg_raise('TG400', 'invalid_field', 'threshold_percent: a balance has no limit to take it of',
 			'give threshold, in credits');
 	END IF;
-	UPDATE alert x SET name = coalesce(new_name, x.name), status = coalesce(new_status, x.status),
+	UPDATE alert x SET name = coalesce(new_name, x.name), status = coalesce(new_status, x.status), changed_at = now(),
 		threshold_percent = CASE WHEN nano IS NULL THEN coalesce(percent, x.threshold_percent) END,
 		threshold_nano = CASE WHEN percent IS NULL THEN coalesce(nano, x.threshold_nano) END
 	WHERE x.org_id = a.org_id AND x.id = a.id RETURNING * INTO a;
@@ -756,7 +758,7 @@ GRANT EXECUTE ON FUNCTION alert_delete(uuid, jsonb, text) TO tollgate_app;
 
 -- The job: which alerts changed sides since it looked last, at most max_changes; those that crossed leave an event
 -- and are returned. One at a time over all instances. Windows that ended within two days are still looked at: their
--- last calls settle after the end. A balance counts what calls in flight hold as still there.
+-- last calls settle after the end; but not as what was made or changed after the end would have it. A balance counts what calls in flight hold as still there.
 CREATE FUNCTION billing_alerts_run(max_changes int)
 RETURNS TABLE (org_id uuid, alert_id uuid, name text, metric text, value bigint, threshold bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = tollgate, pg_temp AS $$
@@ -775,6 +777,8 @@ BEGIN
 			CROSS JOIN LATERAL (SELECT coalesce(a.threshold_nano,
 				ceil(b.limit_nano::numeric * a.threshold_percent / 100)::bigint) AS threshold) t
 			WHERE a.metric = 'budget' AND b.org_id = a.org_id AND b.id = a.budget_id AND b.status = 'active'
+				AND (c.window_start >= budget_window_start(b.period, now())
+					OR budget_window_end(b.period, c.window_start) > greatest(a.changed_at, b.changed_at))
 			UNION ALL
 			SELECT '00000000-0000-0000-0000-000000000000', h.available + h.leased, a.threshold_nano,
 				h.available + h.leased <= a.threshold_nano, NULL, NULL

@@ -901,6 +901,33 @@ class Alerts(BudgetCase):
         self.look()
         self.assertEqual(len(self.events(org, alert)), 2)
 
+    def test_what_is_over_is_not_judged_anew(self):
+        """A window that ended is looked at for its late calls; an alert or a limit of today says nothing of it."""
+        org = self.org(10**6)
+        budget = self.budget(org, 1000, window="day")
+        old = self.alert(org, metric="budget", budget=budget["id"], threshold=credits(700))
+        self.spend(org, 600)
+        self.look()
+        yesterday = "UPDATE {} SET {} = {} - interval '1 day' WHERE {} = '{}'"
+        self.sql(yesterday.format("budget_counter", "window_start", "window_start", "budget_id", budget["id"]))
+        made = self.alert(org, metric="budget", budget=budget["id"], threshold=credits(500))
+        self.look()
+        self.tg.must("PATCH", f"/orgs/{org}/alerts/{made['id']}", {"threshold_percent": 50})
+        self.look()
+        self.assertEqual((self.events(org, made), self.events(org, old)), ([], []))
+        # Whoever watched it then still hears of what was booked late.
+        for column in ("changed_at", "created_at"):
+            self.sql(f"UPDATE budget SET {column} = now() - interval '2 days' WHERE id = '{budget['id']}'")
+        self.sql(yesterday.format("alert", "changed_at", "changed_at", "id", old["id"]))
+        self.settle((org, uuid_v7(time.time() - 86400), 1, None, 200, document(200)))
+        self.look()
+        self.assertEqual((self.events(org, made), [e["value"] for e in self.events(org, old)]), ([], [credits(800)]))
+        # And a limit of today crosses nothing of yesterday.
+        self.sql(yesterday.format("alert", "changed_at", "changed_at", "id", made["id"]))
+        self.tg.must("PATCH", f"/orgs/{org}/budgets/{budget['id']}", {"limit": credits(100)})
+        self.look()
+        self.assertEqual(self.events(org, made), [])
+
     def test_the_balance(self):
         org = self.org(1000)
         alert = self.alert(org, metric="balance", threshold=credits(400))

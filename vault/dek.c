@@ -25,6 +25,7 @@
 #define DEK_VERSIONS_MAX 8 /* dek_get() answers no more */
 #define DEK_ROW_BYTES	 (128 * 1024)
 #define DEK_RENEW_MIN_MS 1000 /* between two tries to renew before the TTL is over */
+#define FETCH_AGAIN_S	 30   /* a key that is not here comes with a restart */
 
 struct dek {
 	uint32_t ver;
@@ -379,6 +380,22 @@ static void fetch_free(struct dek_fetch *f)
 	free(f);
 }
 
+/* Not among what was unwrapped. Where its row may be one that this process could not unwrap, nothing is known about
+ * the secret; nothing is sealed without the active one. */
+static void call_without_key(struct vault_call *c, const struct dek_fetch *f)
+{
+	struct err err = {0};
+
+	if (!c->seal && (f->rc == RC_OK || f->rc == RC_CORRUPT)) {
+		call_corrupt(c);
+		return;
+	}
+	err_set(&err, RC_UNAVAILABLE, "vault_unavailable",
+		"the org's data key cannot be unwrapped here");
+	err.retry_after_s = FETCH_AGAIN_S;
+	call_fail(c, RC_UNAVAILABLE, &err);
+}
+
 /* All that waited go on; each callback may take others with it, so look again each time. */
 static void fetch_end(struct dek_fetch *f, enum rc rc, const struct err *err)
 {
@@ -394,7 +411,7 @@ static void fetch_end(struct dek_fetch *f, enum rc rc, const struct err *err)
 		if (rc == RC_NOT_FOUND && !c->seal)
 			call_corrupt(c);
 		else if (rc == RC_OK && (!e || !call_use(c, e)))
-			call_corrupt(c);
+			call_without_key(c, f);
 		else if (rc != RC_OK && !(rc == RC_UNAVAILABLE && e &&
 					  (f->pg_away ? entry_is_usable(f->v, e, now)
 						      : entry_is_young(f->v, e, now)) &&
@@ -516,7 +533,7 @@ static void fetch_finish(struct dek_fetch *f)
 	} else if (rc != RC_UNAVAILABLE) {
 		rc = err_set(&f->err, RC_UNAVAILABLE, "vault_unavailable",
 			     "the org's data key cannot be unwrapped here");
-		f->err.retry_after_s = 30;
+		f->err.retry_after_s = FETCH_AGAIN_S;
 	}
 	fetch_end(f, rc, &f->err);
 }
@@ -542,8 +559,8 @@ static void fetch_on_unwrapped(void *arg, enum rc rc, const uint8_t *plain, cons
 	/* That its keeper is silent says the least about a key: it may be there. */
 	if (rc == RC_UNAVAILABLE)
 		f->err = *err;
-	if (rc != RC_OK && f->rc != RC_UNAVAILABLE)
-		f->rc = rc;
+	if (rc == RC_UNAVAILABLE || f->rc == RC_OK || f->rc == RC_CORRUPT)
+		f->rc = rc != RC_OK ? rc : f->rc; /* what says the least about a row stays */
 	f->row++;
 	fetch_next(f);
 }

@@ -87,7 +87,7 @@ static enum rc page_read(struct rotate_org *ro, struct uuid after, struct page *
 struct resealed { /* columns of one statement; in the page's arena */
 	struct uuid ids[OPERATE_BATCH];
 	int64_t versions[OPERATE_BATCH];
-	struct str sealed[OPERATE_BATCH], prints[OPERATE_BATCH];
+	struct str was[OPERATE_BATCH], sealed[OPERATE_BATCH], prints[OPERATE_BATCH];
 	size_t n;
 };
 
@@ -102,6 +102,7 @@ static enum rc seal_again(const struct rotate_org *ro, const struct operate_reco
 	TRY(envelope_fingerprint(ro->key, secret_str(plain), print));
 	to->ids[to->n] = rec->id;
 	to->versions[to->n] = rec->row_version;
+	to->was[to->n] = rec->sealed;
 	to->sealed[to->n] = arena_str(p->mem, buf_str(&box));
 	to->prints[to->n++] = arena_str(p->mem, str_from(print));
 	return RC_OK;
@@ -165,6 +166,7 @@ static enum rc reseal_page(struct rotate_org *ro, struct page *p, bool again, st
 	pg_param_int(b, ro->ver);
 	pg_param_uuid_array(b, to->ids, to->n);
 	pg_param_int_array(b, to->versions, to->n);
+	pg_param_bytes_array(b, to->was, to->n);
 	pg_param_bytes_array(b, to->sealed, to->n);
 	pg_param_str_array(b, to->prints, to->n);
 	TRY(operate_number(&ro->r->o, b, &n, err));

@@ -270,16 +270,19 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = tollgate, pg_temp AS $$
 $$;
 GRANT EXECUTE ON FUNCTION secret_page_old(bigint, uuid, bigint) TO tollgate_app;
 
--- The same records sealed with version `ver`. The row version stays: what is sealed is the same secret, and an
--- admin's own change, which makes the next version, wins whichever comes first.
-CREATE FUNCTION secret_reseal(ver bigint, ids uuid[], versions bigint[], sealed_bytes bytea[], prints text[])
+-- The same records sealed with version `ver`. The row version stays: what is sealed is the same secret. An admin's own
+-- change wins, whichever comes first: it makes the next version, or, where the secret was erased and entered again,
+-- version 1 once more; so the bytes that were read must be those that stand.
+CREATE FUNCTION secret_reseal(ver bigint, ids uuid[], versions bigint[], was bytea[], sealed_bytes bytea[],
+	prints text[])
 RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = tollgate, pg_temp AS $$
 DECLARE n bigint;
 BEGIN
 	PERFORM 1 FROM secret s WHERE s.org_id = tg_org() AND s.id = ANY (ids) ORDER BY s.id FOR UPDATE;
 	UPDATE secret s SET sealed = u.sealed, fingerprint = u.print, unreadable = NULL
-	FROM unnest(ids, versions, sealed_bytes, prints) AS u (id, version, sealed, print)
-	WHERE s.org_id = tg_org() AND s.id = u.id AND s.row_version = u.version AND sealed_dek_ver(s.sealed) < ver
+	FROM unnest(ids, versions, was, sealed_bytes, prints) AS u (id, version, was, sealed, print)
+	WHERE s.org_id = tg_org() AND s.id = u.id AND s.row_version = u.version AND s.sealed = u.was
+		AND sealed_dek_ver(s.sealed) < ver
 		AND sealed_dek_ver(u.sealed) = ver;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	UPDATE tollgate_vault.dek_rotation r SET resealed = r.resealed + n, updated_at = now()
@@ -289,7 +292,7 @@ BEGIN
 	END IF;
 	RETURN n;
 END $$;
-GRANT EXECUTE ON FUNCTION secret_reseal(bigint, uuid[], bigint[], bytea[], text[]) TO tollgate_app;
+GRANT EXECUTE ON FUNCTION secret_reseal(bigint, uuid[], bigint[], bytea[], bytea[], text[]) TO tollgate_app;
 
 -- End the rotation to `ver`: nothing older seals any more, and what is older is destroyed `grace_s` from now.
 -- Not done while records are left, or (wait_ms) before every node has heard that there is a new one.
@@ -651,7 +654,7 @@ DROP FUNCTION vault_orgs_to_rotate(timestamptz, uuid, bigint);
 DROP FUNCTION dek_gate_set(bigint, bigint, jsonb, text);
 DROP FUNCTION dek_sweep(bigint);
 DROP FUNCTION dek_rotation_finish(bigint, bigint);
-DROP FUNCTION secret_reseal(bigint, uuid[], bigint[], bytea[], text[]);
+DROP FUNCTION secret_reseal(bigint, uuid[], bigint[], bytea[], bytea[], text[]);
 DROP FUNCTION secret_page_old(bigint, uuid, bigint);
 DROP FUNCTION secret_seal_field(secret);
 DROP FUNCTION dek_rotation_promote(bigint, jsonb, text);

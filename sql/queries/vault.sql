@@ -196,9 +196,10 @@ SELECT dek_rotation_promote($1::bigint, $2::jsonb, $3::text);
 SELECT id, seal_field, row_version, sealed FROM secret_page_old($1::bigint, $2::uuid, $3::bigint);
 
 -- name: vault_secret_reseal
--- in:  $1 version bigint, $2 ids uuid[], $3 row versions bigint[], $4 sealed bytea[], $5 fingerprints text[]
+-- in:  $1 version bigint, $2 ids uuid[], $3 row versions bigint[], $4 sealed before bytea[], $5 sealed now bytea[],
+--      $6 fingerprints text[]
 -- out: bigint (rows; an admin's change meanwhile is left alone)
-SELECT secret_reseal($1::bigint, $2::uuid[], $3::bigint[], $4::bytea[], $5::text[]);
+SELECT secret_reseal($1::bigint, $2::uuid[], $3::bigint[], $4::bytea[], $5::bytea[], $6::text[]);
 
 -- name: vault_rotation_finish
 -- in:  $1 version bigint, $2 seconds until what is older is destroyed bigint

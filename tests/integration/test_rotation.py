@@ -199,7 +199,7 @@ class OneOrg(unittest.TestCase):
         newer = self.sealed()[2]
         # What was read before the change is not written behind it.
         self.assertEqual(self.tg.sql(org + f"SELECT secret_reseal(2, ARRAY['{secret_id}'::uuid], ARRAY[{version}::bigint], "
-                                     f"ARRAY[set_byte('\\x{old}'::bytea, 7, 2)], ARRAY['00000000'])"), [["0"]])
+                                     f"ARRAY['\\x{old}'::bytea], ARRAY[set_byte('\\x{old}'::bytea, 7, 2)], ARRAY['00000000'])"), [["0"]])
         self.assertEqual(self.sealed()[2], newer)
         self.v.must("rotate", "--org", "team-0")
         self.assertEqual(call(self.tg, self.org).status, 200)
@@ -207,6 +207,62 @@ class OneOrg(unittest.TestCase):
         # And nothing that the old data key sealed comes in after the rotation's end.
         with self.assertRaisesRegex(AssertionError, "data_key_rotated"):
             self.tg.sql(org + f"SELECT secret_put('{secret_id}', 'api_key', 3, '\\x{newer}', '****', '00000000')")
+
+    def test_a_secret_erased_and_entered_again_wins_over_a_rotation(self):
+        """Its version is 1 again, and a worker that has not heard of the new data key sealed it with the old one."""
+        self.tg.restart(TOLLGATE_EGRESS_ALLOW=self.tg.env["TOLLGATE_EGRESS_ALLOW"] + ",127.0.0.2/32:9")
+        first = self.sealed()
+        base_url = self.tg.sql("SELECT base_url FROM tollgate.profile WHERE name = 'p0'")[0][0]
+        self.tg.must("PATCH", "/orgs/team-0/profiles/p0", {"base_url": "http://127.0.0.2:9/v1"})
+        self.tg.must("PATCH", "/orgs/team-0/profiles/p0", {"base_url": base_url})
+        self.tg.must("POST", "/orgs/team-0/profiles/p0/rotate", {"secret": "fake-entered-again-0001"})
+        again = self.sealed()
+        self.assertEqual(again[:2], first[:2])
+        self.store(first[2])
+        rotation = []
+        held = subprocess.Popen(["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", f"{self.tg.cluster} dbname={self.tg.database}"],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        thread = threading.Thread(target=lambda: rotation.append(self.v.run("rotate", "--org", "team-0")))
+        try:
+            held.stdin.write(f"BEGIN; SELECT 1 FROM tollgate.secret WHERE id = '{first[0]}' FOR UPDATE;\n")
+            held.stdin.flush()
+            self.assertEqual(held.stdout.readline(), "1\n")
+            thread.start()
+            wait_until(lambda: self.tg.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND "
+                                           "query LIKE '%secret_reseal%'") == [["1"]], 15, "the rotation has read the first")
+            held.stdin.write(f"CREATE TEMP TABLE s AS SELECT * FROM tollgate.secret WHERE id = '{first[0]}'; "
+                             f"DELETE FROM tollgate.secret WHERE id = '{first[0]}'; "
+                             f"UPDATE s SET sealed = '\\x{again[2]}'; INSERT INTO tollgate.secret SELECT * FROM s; COMMIT;\n")
+            held.stdin.close()
+            self.assertEqual(held.wait(timeout=30), 0)
+        finally:
+            held.kill()
+            held.wait()
+            held.stdout.close()
+            if thread.ident:
+                thread.join()
+        self.assertEqual(rotation[0][0], 0, rotation)
+        self.assertEqual(self.v.old_rows(), 0)
+        wait_until(lambda: call(self.tg, self.org).status == 200, what="the call goes out")
+        self.assertIn("fake-entered-again-0001", self.tg.fake.last()["head"])
+
+    def test_a_node_that_lacks_a_new_key_says_503_and_blames_no_secret(self):
+        """It was taken for gone when the key was made: nothing is known there about what that key sealed."""
+        self.tg.stop()
+        self.tg.env["TOLLGATE_VAULT_HEARTBEAT_MS"] = "60000"
+        self.tg.start()
+        self.assertEqual(call(self.tg, self.org).status, 200)
+        self.tg.sql("DELETE FROM tollgate_vault.node")
+        self.v.must("rotate", "--org", "team-0", keys=[new_key()] + self.v.keys)
+        wait_until(lambda: call(self.tg, self.org).status != 200, what="the other key is asked for")
+        refused = call(self.tg, self.org)
+        self.assertEqual((refused.status, refused.json["error"]["code"]), (503, "unavailable"))
+        self.assertIn("cannot be opened now", refused.json["error"]["message"])
+        self.assertIn("retry-after", {k.lower() for k in refused.headers})
+        got = self.tg.admin("POST", "/orgs/team-0/profiles/p0/rotate", {"secret": "fake-cannot-be-sealed-1"})
+        self.assertEqual((got[0], got[1]["error"]["code"]), (503, "vault_unavailable"), got)
+        self.assertEqual(self.tg.sql("SELECT count(*) FROM tollgate.secret WHERE unreadable IS NOT NULL"), [["0"]])
+        self.assertNotEqual(self.listed()["status"], "needs_reconfiguration")
 
     def test_v11_min_decrypt_raised_and_lowered(self):
         old = self.sealed()[2]

@@ -50,6 +50,21 @@ BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION org_edit(text, text, text, jsonb, jsonb, text) TO tollgate_app;
 
+-- ---- who acts -----------------------------------------------------------------------------------
+
+-- Whoever was let in may have been revoked since: its request's body came slowly, or a worker had not heard yet.
+-- Such a key leaves no other key, and no member, behind. Called when the org is locked, as revoking locks it.
+CREATE FUNCTION actor_stands(actor jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = tollgate, pg_temp AS $$
+BEGIN
+	IF actor->>'type' = 'api_key' AND NOT EXISTS (SELECT 1 FROM api_key a
+			WHERE a.org_id = tg_org() AND a.id = (actor->>'id')::uuid AND a.revoked_at IS NULL
+			AND (a.expires_at IS NULL OR a.expires_at > clock_timestamp())) THEN
+		PERFORM tg_raise('TG403', 'permission_denied', 'your API key was revoked, or has expired, while this was asked',
+			'use another key');
+	END IF;
+END $$;
+
 -- ---- members ------------------------------------------------------------------------------------
 
 -- May a member of `member_role` have a key of `role`? Of the three lowest none is within another.
@@ -79,6 +94,7 @@ BEGIN
 	IF NOT FOUND THEN
 		PERFORM tg_raise('TG404', 'org_not_found', 'no such org');
 	END IF;
+	PERFORM actor_stands(actor);
 	IF NOT member_may(actor, new_role) THEN
 		PERFORM member_refuse();
 	END IF;
@@ -103,6 +119,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = tollgate, pg_temp AS $$
 DECLARE m member;
 BEGIN
 	PERFORM 1 FROM org o WHERE o.org_id = tg_org() FOR UPDATE;
+	PERFORM actor_stands(actor);
 	SELECT * INTO m FROM member WHERE org_id = tg_org() AND id = want FOR UPDATE;
 	IF NOT FOUND THEN
 		PERFORM tg_raise('TG404', 'not_found', 'no such member');
@@ -264,6 +281,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = tollgate, pg_temp AS $$
 DECLARE k api_key; m member; whose uuid := (spec->>'member')::uuid; own uuid; answer jsonb;
 BEGIN
 	PERFORM key_create(key_id, pub, key_hash, pepper, tail, spec, actor, req);
+	PERFORM actor_stands(actor);
 	SELECT * INTO k FROM api_key a WHERE a.org_id = tg_org() AND a.id = key_id;
 	IF k.created_at <> now() THEN -- repeated: its answer was lost
 		RETURN key_json(k) || key_bounds_json(k);
@@ -300,6 +318,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = tollgate, pg_temp AS $$
 DECLARE answer jsonb;
 BEGIN
 	PERFORM key_change(want, patch, actor, req);
+	PERFORM actor_stands(actor);
 	answer := key_bind(want, patch, patch ? 'expires_at', actor);
 	PERFORM audit_append_rest(tg_org(), actor, 'api_key.bind', want::text, req);
 	RETURN answer;
@@ -313,6 +332,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = tollgate, pg_temp AS $$
 DECLARE answer jsonb := key_rotate(want, new_id, pub, key_hash, pepper, tail, overlap, actor, req);
 	was api_key; k api_key;
 BEGIN
+	PERFORM actor_stands(actor);
 	SELECT * INTO was FROM api_key a WHERE a.org_id = tg_org() AND a.id = want;
 	SELECT * INTO k FROM api_key a WHERE a.org_id = tg_org() AND a.id = new_id;
 	IF k.created_at = now() THEN
@@ -356,6 +376,7 @@ DROP FUNCTION member_refuse();
 DROP FUNCTION member_json(member);
 DROP FUNCTION member_may(jsonb, text);
 DROP FUNCTION role_fits(text, text);
+DROP FUNCTION actor_stands(jsonb);
 DROP FUNCTION org_edit(text, text, text, jsonb, jsonb, text);
 DROP FUNCTION org_json_whole(org);
 DROP FUNCTION org_settings_json(jsonb);

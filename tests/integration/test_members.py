@@ -1,6 +1,7 @@
 """Members of an org, their roles and their keys; the org's own settings."""
 import calendar
 import json
+import socket
 import time
 import unittest
 import uuid
@@ -205,6 +206,46 @@ class Members(Base):
             self.assertEqual(revoked.count([key["id"]]), 1)
         self.assertIn([member["id"]], self.audit("member.remove"))
         self.assertIn([member["id"] + " auditor"], self.audit("member.role"))
+
+    def test_g21_who_was_let_in_and_then_revoked_leaves_no_key_behind(self):
+        """The request's head came while its key stood, its body when that was revoked."""
+        for path, body in (("/api-keys", {"name": "left-behind", "role": "developer"}),
+                           ("/members", {"email": "left-behind@example.com", "role": "developer"})):
+            key = self.key(role="admin", scopes=["admin"])
+            text = json.dumps(body).encode()
+            host, port = self.tg.admin_host, self.tg.admin_port
+            with socket.create_connection((host, port), timeout=20) as s:
+                s.sendall(f"POST /admin/v1/orgs/acme{path} HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {key['key']}\r\n"
+                          f"Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: {len(text)}\r\n"
+                          "Connection: close\r\n\r\n".encode())
+                self.assertTrue(s.recv(4096).startswith(b"HTTP/1.1 100"))
+                self.tg.must("DELETE", f"/orgs/acme/api-keys/{key['id']}")
+                wait_until(lambda: self.ask("GET", "/members", token=key["key"])[0] == 401, what="the key is refused")
+                before = self.tg.row_counts()
+                s.sendall(text)
+                answer = b"".join(iter(lambda: s.recv(65536), b""))
+            self.assertTrue(answer.startswith(b"HTTP/1.1 403"), answer)
+            self.assertEqual(self.tg.row_counts(), before)
+
+    def test_every_bound_of_a_key_stands_in_the_audit_log(self):
+        def told(key):
+            """[[action, before, after]] of the key's row, oldest first."""
+            return self.tg.sql("SELECT a.action, c.value->>'before', c.value->>'after' FROM tollgate.audit a, "
+                               f"jsonb_each(a.changes) c WHERE a.org_id = '{self.org.id}' AND c.key = 'api_key/{key}' ORDER BY a.seq")
+
+        member = self.invite("developer")
+        key = self.key(member=member["id"], allow_from=["10.0.0.0/8"])["id"]
+        self.tg.must("PATCH", f"/orgs/acme/api-keys/{key}", {"allow_from": None})
+        self.tg.must("PATCH", f"/orgs/acme/api-keys/{key}", {"providers": ["openai"], "name": "n"})
+        lines = told(key)
+        self.assertEqual([line[0] for line in lines],
+                         ["api_key.create", "api_key.bind", "api_key.bind", "api_key.change", "api_key.bind"])
+        for before, after in zip(lines, lines[1:]):  # without a gap
+            self.assertEqual(after[1], before[2])
+        new = self.tg.must("POST", f"/orgs/acme/api-keys/{key}/rotate", {})["id"]
+        self.assertEqual([line[0] for line in told(new)], ["api_key.rotate", "api_key.bind"])
+        activated = self.tg.sql(f"SELECT a.action FROM tollgate.audit a WHERE a.changes ? 'member/{member['id']}' ORDER BY a.seq")
+        self.assertEqual(activated, [["member.invite"], ["api_key.bind"]])
 
     def test_what_a_developer_makes_goes_with_it(self):
         me, other = self.invite(), self.invite()

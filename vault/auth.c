@@ -640,6 +640,13 @@ enum rc auth_authorise(struct http_request *r, struct err *err)
 	return RC_DENIED;
 }
 
+bool auth_is_stale(const struct http_request *r)
+{
+	const struct principal *p = vault_principal(r);
+
+	return p && !(p->roles & ROLE_OPERATOR) && !vault_is_current(r->worker, p);
+}
+
 bool vault_is_current(struct worker *w, const struct principal *p)
 {
 	return p->seen == vault_worker_of(w)->auth->epoch;

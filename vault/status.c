@@ -240,6 +240,9 @@ static enum rc check_page(struct check *c, const struct operate_record *after, s
 	pg_param_uuid(b, after->id);
 	pg_param_int(b, OPERATE_BATCH);
 	TRY(cli_db_run(c->s->o.db, b, check_on_rows, c, err));
+	/* Keys that were read before the page may lack the one that a rotation sealed it with meanwhile. */
+	operate_keys_clear(&c->keys);
+	c->keys.org = (struct org_id){{{0}}};
 	for (size_t i = 0; i < c->count; i++)
 		TRY(check_one(c, &c->page[i], err));
 	return RC_OK;

@@ -230,6 +230,7 @@ static enum rc vault_start(struct service *s, struct err *err)
 	}
 	s->state[MODULE_VAULT] = v;
 	http_hooks.authenticate = auth_authenticate;
+	http_hooks.is_stale = auth_is_stale;
 	http_hooks.authorise = auth_authorise;
 	http_hooks.actor = vault_actor;
 	http_hooks.role_name = role_word;
@@ -244,6 +245,7 @@ static void vault_stop(struct service *s)
 		return;
 	s->state[MODULE_VAULT] = NULL;
 	http_hooks.authenticate = NULL;
+	http_hooks.is_stale = NULL;
 	http_hooks.authorise = NULL;
 	http_hooks.actor = NULL;
 	http_hooks.role_name = NULL;

@@ -76,6 +76,8 @@ static inline const struct pepper *vault_pepper(struct vault *v)
 /* auth.c: the floor's hooks, and the cache of keys seen. */
 void auth_authenticate(struct http_request *r, http_auth_done *done, void *arg);
 enum rc auth_authorise(struct http_request *r, struct err *err);
+/* Did a key or an org change since the principal was read? An operator never is. */
+bool auth_is_stale(const struct http_request *r);
 struct shelf *auth_shelf_new(void);
 struct auth_cache *auth_cache_new(void);
 void auth_cache_free(struct vault_worker *v);

@@ -276,7 +276,8 @@ static void conn_refuse(struct http_conn *c, const struct http_fault *f)
 
 static bool body_is_pending(const struct http_conn *c)
 {
-	return http_parser_has_body(&c->parser) && c->state != CONN_HANDLE;
+	return http_parser_has_body(&c->parser) && c->state != CONN_HANDLE &&
+	       !(c->req && c->req->body_read);
 }
 
 /* An error before the handler: the body, if there is one, was not read, so the connection ends. */
@@ -378,7 +379,10 @@ static void request_authenticated(struct http_conn *c)
 		request_error(c, 403, RC_DENIED, &err);
 		return;
 	}
-	request_begin_body(c);
+	if (q->body_read)
+		request_handle(c);
+	else
+		request_begin_body(c);
 }
 
 static void on_auth(void *arg, enum rc rc, const struct err *err)
@@ -423,6 +427,22 @@ static void request_authenticate(struct http_conn *c)
 	log_context_set(before);
 	if (q->auth_done)
 		request_authenticated(c);
+}
+
+/* The head said who calls. A body may come as slowly as its bytes a second allow: whoever was revoked meanwhile
+ * does nothing any more. */
+static void request_body_read(struct http_conn *c)
+{
+	struct request *q = c->req;
+
+	q->body_read = true;
+	if (q->pub.endpoint->roles == ROLES_ANYONE || !http_hooks.is_stale ||
+	    !http_hooks.is_stale(&q->pub)) {
+		request_handle(c);
+		return;
+	}
+	q->auth_done = false;
+	request_authenticate(c);
 }
 
 /* OPTIONS says which methods a path has, to anyone, and does nothing else. */
@@ -522,7 +542,7 @@ static enum rc body_sink(void *arg, struct str bytes)
 static void body_parsed(struct http_conn *c, enum http_parse got)
 {
 	if (got == HTTP_PARSE_DONE)
-		request_handle(c);
+		request_body_read(c);
 	else if (got == HTTP_PARSE_BAD)
 		conn_refuse(c, c->parser.fault);
 }

@@ -74,6 +74,9 @@ struct http_hooks {
 	/* Who calls? Fill r->principal and r->roles; call done(arg, ...) once: at once or later.
 	 * RC_DENIED: 401 with err. Other failures as err says. */
 	void (*authenticate)(struct http_request *r, http_auth_done *done, void *arg);
+	/* Is what authenticate said older than a change that may concern it? Then it is asked once more when the
+	 * body has come, which may have taken its time. May be NULL. Synchronous. */
+	bool (*is_stale)(const struct http_request *r);
 	/* May this caller use this endpoint with this path (own org)? After roles matched. Synchronous. */
 	enum rc (*authorise)(struct http_request *r, struct err *err);
 	/* jsonb of who calls, for the audit log; in the request's arena. Authenticated requests alone. */

@@ -73,7 +73,7 @@ struct request { /* the front's side of a struct http_request, which it starts w
 	struct log_context log;
 	struct err auth_err;
 	enum rc auth_rc;
-	bool in_auth, auth_done;
+	bool in_auth, auth_done, body_read;
 	bool head_only, http10, answered, gone, streaming, chunked;
 	int status;
 	void (*on_drain)(void *arg);

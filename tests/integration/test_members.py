@@ -207,25 +207,50 @@ class Members(Base):
         self.assertIn([member["id"]], self.audit("member.remove"))
         self.assertIn([member["id"] + " auditor"], self.audit("member.role"))
 
-    def test_g21_who_was_let_in_and_then_revoked_leaves_no_key_behind(self):
+    def test_g21_who_is_revoked_while_its_body_comes_does_nothing(self):
         """The request's head came while its key stood, its body when that was revoked."""
-        for path, body in (("/api-keys", {"name": "left-behind", "role": "developer"}),
-                           ("/members", {"email": "left-behind@example.com", "role": "developer"})):
-            key = self.key(role="admin", scopes=["admin"])
+        member = self.invite("developer")
+        model = {"model": harness.MODEL, "messages": [{"role": "user", "content": "too late"}]}
+        for surface, method, path, body in (
+                ("admin", "POST", "/admin/v1/orgs/acme/api-keys", {"name": "left-behind", "role": "developer"}),
+                ("admin", "PATCH", f"/admin/v1/orgs/acme/members/{member['id']}", {"role": "finance"}),
+                ("admin", "PATCH", "/admin/v1/orgs/acme", {"name": "left behind"}),
+                ("data", "POST", "/v1/chat/completions", model)):
+            key = self.key(role="admin", scopes=["admin", "inference"])
             text = json.dumps(body).encode()
-            host, port = self.tg.admin_host, self.tg.admin_port
-            with socket.create_connection((host, port), timeout=20) as s:
-                s.sendall(f"POST /admin/v1/orgs/acme{path} HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {key['key']}\r\n"
+            host, port = getattr(self.tg, surface + "_host"), getattr(self.tg, surface + "_port")
+            with socket.create_connection((host, port), timeout=20 * harness.SLOW) as s:
+                s.sendall(f"{method} {path} HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {key['key']}\r\n"
                           f"Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: {len(text)}\r\n"
                           "Connection: close\r\n\r\n".encode())
                 self.assertTrue(s.recv(4096).startswith(b"HTTP/1.1 100"))
                 self.tg.must("DELETE", f"/orgs/acme/api-keys/{key['id']}")
-                wait_until(lambda: self.ask("GET", "/members", token=key["key"])[0] == 401, what="the key is refused")
-                before = self.tg.row_counts()
+                wait_until(lambda: all(self.ask("GET", "/members", token=key["key"])[0] == 401
+                                       and self.tg.chat(model, key=key["key"]).status == 401 for _ in range(20)),
+                           what="every worker refuses the key")
+                before = self.tg.row_counts(), self.show(member), self.tg.must("GET", "/orgs/acme")
+                calls = self.tg.fake.stats()
                 s.sendall(text)
                 answer = b"".join(iter(lambda: s.recv(65536), b""))
-            self.assertTrue(answer.startswith(b"HTTP/1.1 403"), answer)
-            self.assertEqual(self.tg.row_counts(), before)
+            self.assertTrue(answer.startswith(b"HTTP/1.1 401"), answer)
+            self.assertEqual((self.tg.row_counts(), self.show(member), self.tg.must("GET", "/orgs/acme")), before)
+            self.assertEqual(self.tg.fake.stats(), calls)
+
+    def test_g21_what_a_worker_has_not_heard_of_the_database_refuses(self):
+        key = self.key(role="admin", scopes=["admin"])
+        self.tg.must("DELETE", f"/orgs/acme/api-keys/{key['id']}")
+        other, member = self.key()["id"], self.invite()["id"]
+        actor = json.dumps({"type": "api_key", "id": key["id"], "name": "k", "role": "admin"})
+        spec = '{"name": "left-behind", "role": "developer", "scopes": ["inference"], "models": ["*"]}'
+        before = self.tg.row_counts()
+        for call in (f"key_make('{uuid.uuid4()}', 'leftover', sha256('x'), 1, 'xxxx', '{spec}', '{actor}', 'r')",
+                     f"key_alter('{other}', '{{\"models\": [\"a\"]}}', '{actor}', 'r')",
+                     f"key_renew('{other}', '{uuid.uuid4()}', 'leftover', sha256('x'), 1, 'xxxx', 0, '{actor}', 'r')",
+                     f"member_invite('{uuid.uuid4()}', 'left@example.com', 'developer', '{actor}', 'r')",
+                     f"member_role('{member}', 'finance', '{actor}', 'r')", f"member_remove('{member}', '{actor}', 'r')"):
+            with self.assertRaisesRegex(AssertionError, "was revoked, or has expired"):
+                self.tg.sql(f"SET search_path = tollgate; SET app.org_id = '{self.org.id}'; SELECT {call}")
+        self.assertEqual(self.tg.row_counts(), before)
 
     def test_every_bound_of_a_key_stands_in_the_audit_log(self):
         def told(key):

@@ -28,6 +28,7 @@ static struct {
 	pthread_t thread;
 	char bound[128], admin[128], unix_path[128];
 	_Atomic int handled, gone, paused, drained, authenticated, finished;
+	_Atomic bool stale;
 	struct http_request *held;
 	size_t streamed;
 	bool produce_ended;
@@ -193,6 +194,8 @@ static void authenticate(struct http_request *r, http_auth_done *done, void *arg
 		loop_defer(s.worker.loop, auth_later, NULL);
 	} else if (str_is(key, "Bearer held")) {
 		later = (struct later){done, arg};
+	} else if (str_is(key, "Bearer once") && s.authenticated == 1) {
+		done(arg, RC_OK, NULL);
 	} else if (str_is(key, "Bearer good") || str_is(key, "Bearer weak") ||
 		   str_is(key, "Bearer other")) {
 		done(arg, RC_OK, NULL);
@@ -207,6 +210,11 @@ static enum rc authorise(struct http_request *r, struct err *err)
 	if (str_is(http_header(r, "authorization"), "Bearer other"))
 		return err_set(err, RC_NOT_FOUND, "not_found", "Not yours.");
 	return RC_OK;
+}
+
+static bool is_stale(const struct http_request *r)
+{
+	return s.stale;
 }
 
 static void *server_main(void *arg)
@@ -228,7 +236,8 @@ static void start_with(const struct http_limits *l)
 	struct err err;
 
 	memset(&s, 0, sizeof s);
-	http_hooks = (struct http_hooks){.authenticate = authenticate, .authorise = authorise};
+	http_hooks = (struct http_hooks){
+		.authenticate = authenticate, .authorise = authorise, .is_stale = is_stale};
 	s.worker = (struct worker){.loop = loop_new()};
 	s.front = http_front_new_limits(&s.worker, tables, l);
 	ck_assert(http_listen(s.front, "127.0.0.1:0", SURFACE_DATA, &listener, s.bound, &err) ==
@@ -538,6 +547,35 @@ START_TEST(a_body_may_come_while_its_sender_is_looked_up)
 	say(fd, "def");
 	hear_all(fd);
 	ck_assert_ptr_nonnull(strstr(heard, "\r\n\r\nabcdef"));
+}
+END_TEST
+
+START_TEST(who_may_have_been_revoked_is_asked_again_behind_the_body)
+{
+	static const char *const keys[] = {"good", "slow", "once"};
+
+	for (int i = 0; i < 3; i++) {
+		char head[256];
+		int fd = dial();
+
+		s.authenticated = s.handled = 0;
+		s.stale = false;
+		snprintf(head, sizeof head,
+			 HEAD("POST", "/echo") "Authorization: Bearer %s\r\n"
+					       "Content-Length: 6\r\n\r\nabc",
+			 keys[i]);
+		say(fd, head);
+		wait_for(&s.authenticated, 1);
+		s.stale = true;
+		say(fd, "def");
+		/* the body was read: another request may follow on this connection */
+		say(fd, HEAD("GET", "/public") CLOSE "\r\n");
+		hear_all(fd);
+		ck_assert_int_eq(s.authenticated, 2);
+		ck_assert_int_eq(status(), i < 2 ? 200 : 401);
+		ck_assert_int_eq(s.handled, i < 2 ? 2 : 1);
+		ck_assert_int_eq(strstr(heard, "\r\n\r\nabcdef") != NULL, i < 2);
+	}
 }
 END_TEST
 
@@ -970,6 +1008,7 @@ int main(void)
 	tcase_add_test(t, options);
 	tcase_add_test(t, continue_only_when_the_body_is_wanted);
 	tcase_add_test(t, a_body_may_come_while_its_sender_is_looked_up);
+	tcase_add_test(t, who_may_have_been_revoked_is_asked_again_behind_the_body);
 	tcase_add_test(t, a_large_body_arrives_whole_and_no_further);
 	tcase_add_test(t, nothing_splits_an_answer);
 	tcase_add_test(t, the_admin_envelope);

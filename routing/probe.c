@@ -17,7 +17,9 @@
 #include "server/base/clock.h"
 #include "server/egress.h"
 
-#define PROBE_BODY_MAX	 (4u << 20)
+#define PROBE_BODY_MAX (4u << 20)
+#define PROBE_TREE_MAX                                                                             \
+	(64u << 20) /* of one answer, parsed: past it the answer is nothing we know */
 #define PROBE_CONNECT_MS 5000
 #define PROBE_WORDS_MAX	 240
 
@@ -346,6 +348,7 @@ static void on_list(struct probe *p, const struct json *root)
 		return;
 	}
 	res.models = models;
+	res.about_call = p->provider->list_is_public;
 	res.listed = !p->provider->list_is_catalogue;
 	finish(p, &res);
 }
@@ -378,13 +381,10 @@ static bool carries_error(const struct json *root)
 	return json_type(root) == JSON_OBJECT && !json_is_null(json_get(root, "error"));
 }
 
-static void on_answer(struct probe *p)
+static void on_answer(struct probe *p, const struct json *root)
 {
-	struct json *root = NULL;
 	enum error_class class;
 
-	if (json_parse(buf_str(&p->body), JSON_ALLOW_DUPLICATES, p->mem, &root, NULL) != RC_OK)
-		root = NULL; /* sound, HTML, nothing: each step says what it thinks of that */
 	if (p->status / 100 == 2 && !carries_error(root)) {
 		static void (*const on_step[])(struct probe *, const struct json *) = {
 			[STEP_AUTH] = on_auth,
@@ -406,6 +406,8 @@ static void on_answer(struct probe *p)
 static void on_done(void *arg, enum rc rc, const struct err *err)
 {
 	struct probe *p = arg;
+	struct json *root = NULL;
+	struct arena *tree;
 
 	p->up = NULL;
 	if (rc != RC_OK) {
@@ -413,7 +415,12 @@ static void on_done(void *arg, enum rc rc, const struct err *err)
 		return;
 	}
 	secret_redact(&p->mark, p->body.ptr, p->body.len);
-	on_answer(p);
+	/* Not in the asker's memory: what a stranger answers must not fill it, however often one asks. */
+	tree = arena_new(PROBE_TREE_MAX);
+	if (json_parse(buf_str(&p->body), JSON_ALLOW_DUPLICATES, tree, &root, NULL) != RC_OK)
+		root = NULL; /* sound, HTML, nothing: each step says what it thinks of that */
+	on_answer(p, root);  /* what is kept of it is copied */
+	arena_free(tree);
 }
 
 /* ---- start and stop ------------------------------------------------------------------------------------- */

@@ -32,8 +32,9 @@ const char *probe_health_name(enum probe_health h);
 struct probe_result {
 	bool ok; /* what was asked for came: a word about the key, a list, a token, a sound */
 	enum probe_health health; /* what it says about the connection */
-	bool about_call; /* the endpoint refused this call, not the key: no word about the connection */
-	int status;	 /* HTTP; 0: no answer */
+	bool about_call; /* it says nothing of the connection: the endpoint refused this call and not the key, or
+			  * answers whoever asks */
+	int status;	    /* HTTP; 0: no answer */
 	int64_t latency_ms; /* of the request that decided */
 	const char
 		*reason;  /* static machine word; NULL: nothing to remark. An error class, "egress",

@@ -54,6 +54,7 @@ struct provider {
 	const char *path_models; /* "/models", with the query that asks for all */
 	enum provider_list list;
 	bool list_is_catalogue; /* it names what exists, not what this account can call: not kept */
+	bool list_is_public;	/* it comes with any key: no word about this one */
 	const char *path_auth;	/* PROVIDER_AUTH_MODELS: NULL */
 	enum provider_auth auth;
 	bool auth_else_models; /* a key without the right to ask that may still list models */

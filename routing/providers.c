@@ -56,7 +56,8 @@ const struct provider providers[] = {
 		.key_example = "sk-or-...",
 		.key_page = "https://openrouter.ai/settings/keys",
 		CHAT,
-		.path_auth = "/key", /* its list of models is public: it proves nothing */
+		.list_is_public = true,
+		.path_auth = "/key",
 		.auth = PROVIDER_AUTH_OPENROUTER,
 		.stream_usage_option = true,
 	},

@@ -22,6 +22,9 @@
 #include "sql/queries.h"
 
 #define SNAPSHOT_BYTES_MAX (64u << 20)
+#define SNAPSHOT_TEXT_MAX  (16u << 20) /* one org's, as Postgres gives it */
+#define SNAPSHOT_PER_TEXT                                                                          \
+	16 /* bytes of a picture for a byte of its text: lists of short words take most */
 #define SNAPSHOT_SHELF_MAX (64u << 20) /* bytes of all orgs' texts together */
 #define SNAPSHOT_RETRY_MS  1000	       /* between a cell's questions to the shelf */
 
@@ -265,12 +268,18 @@ static void read_cooldown(struct snapshot *s, struct cooldown *c, const struct j
 static enum rc snapshot_read(const struct egress *egress, struct org_id org, struct str text,
 			     struct snapshot **ret)
 {
-	struct arena *mem = arena_new(SNAPSHOT_BYTES_MAX);
-	struct snapshot *s = ARENA_NEW(mem, struct snapshot);
+	struct arena *mem;
+	struct snapshot *s;
 	struct err err = {0};
 	struct json_iter it;
 	struct json *doc, *v;
 
+	/* How much there is, the org decides, and with the models that they list its endpoints: past the bound it
+	 * is refused here, before memory that nobody can refuse. */
+	if (text.len > SNAPSHOT_TEXT_MAX)
+		return RC_TOO_LARGE;
+	mem = arena_new((1u << 20) + SNAPSHOT_PER_TEXT * text.len);
+	s = ARENA_NEW(mem, struct snapshot);
 	if (json_parse(text, JSON_ALLOW_DUPLICATES, mem, &doc, &err) != RC_OK) {
 		arena_free(mem);
 		return RC_CORRUPT;
@@ -604,9 +613,14 @@ static void cell_on_rows(void *arg, const struct pg_result *res)
 			cooldown_seen(c->rw, c->org, c->asked_us);
 			cell_share(c, pg_str(res->rows[0], 0, 0));
 		} else {
-			err_set(&err, rc, "internal_error",
-				"the org's stored configuration does not read");
-			log_error("picture does not read", LOG_UUID("org_id", c->org.u));
+			if (rc == RC_TOO_LARGE)
+				err_set(&err, rc, "org_too_large",
+					"the org has more profiles and listed models than can be served");
+			else
+				err_set(&err, rc, "internal_error",
+					"the org's stored configuration does not read");
+			log_error("picture does not read", LOG_UUID("org_id", c->org.u),
+				  LOG_S("why", str_from(err.message)));
 		}
 	} else {
 		rc = pg_result_err(res, &err);
@@ -619,6 +633,9 @@ static void cell_on_rows(void *arg, const struct pg_result *res)
 		if (cell_filled(c) && cell_age_ms(c) < stale_ms(c))
 			rc = RC_OK;
 	}
+	if (rc ==
+	    RC_TOO_LARGE) /* no older picture in its place: it may be there by what was revoked since */
+		rc = RC_UNAVAILABLE;
 	cell_wake(c, rc, &err);
 	cell_unref(c);
 }

@@ -102,6 +102,16 @@ class Providers(harness.Case):
                 listed = self.tg.sql(f"SELECT cardinality(listed) FROM tollgate.profile WHERE name = 'lists-{provider}'")
                 self.assertEqual(listed, [["0" if provider == "azure_openai" else "3"]])
 
+    def test_a_list_that_anybody_gets_is_no_word_about_the_key(self):
+        # OpenRouter's list of models comes with any key (contracts, openai-compatible 0).
+        self.made("openrouter", "bad", "anybodys", validate=False)
+        self.assertFalse(self.ask("anybodys", "test_auth")["ok"])
+        before = self.show("anybodys")["health"]
+        self.assertEqual((before["status"], before["reason"]), ("failed", "auth"))
+        data = self.ask("anybodys", "list_models")
+        self.assertEqual((data["ok"], data["detail"]["models"]), (True, 3))
+        self.assertEqual(self.show("anybodys")["health"], before, "the key is as wrong as before")
+
     def test_a_dead_endpoint_answers_within_ten_seconds(self):
         """Accepted by the kernel, answered by nobody: every provider's probe, all at once."""
         with socket.create_server(("127.0.0.1", 0), backlog=128) as dead:
@@ -229,9 +239,12 @@ class Providers(harness.Case):
                 for action in ("test_auth", "list_models"):
                     with self.subTest(provider=provider, action=action, word=word):
                         data = self.ask(f"{word}-{provider}", action)
+                        self.assertNotIn(key(provider, word), json.dumps(data))
+                        if (provider, action) == ("openrouter", "list_models"):
+                            self.assertTrue(data["ok"])  # its list is public: it says nothing of the key
+                            continue
                         self.assertEqual((data["ok"], data["reason"]), (False, "auth"))
                         self.assertIn("****", data["detail"]["message"])
-                        self.assertNotIn(key(provider, word), json.dumps(data))
         with open(self.tg.log) as f:
             log = f.read()
         for provider in PROVIDERS:

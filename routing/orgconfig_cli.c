@@ -22,6 +22,16 @@ struct source {
 
 /* ---- secrets, from where the file says ------------------------------------------------------------------ */
 
+/* Upper case alone, so that hardly any key passes for the name of a variable. */
+static bool is_usual_name(struct str s)
+{
+	for (size_t i = 0; i < s.len; i++)
+		if (!(s.ptr[i] == '_' || (s.ptr[i] >= 'A' && s.ptr[i] <= 'Z') ||
+		      (i > 0 && s.ptr[i] >= '0' && s.ptr[i] <= '9')))
+			return false;
+	return s.len <= 128;
+}
+
 static enum rc secret_of_env(const struct source *s, const struct json *v, struct json_out *o,
 			     struct err *err)
 {
@@ -33,8 +43,10 @@ static enum rc secret_of_env(const struct source *s, const struct json *v, struc
 				    "secret_env is not the name of an environment variable");
 	value = getenv(arena_strdup(s->mem, name));
 	if (!value || !*value) {
+		/* what is no usual name may be the secret itself: it is not repeated */
 		(void)yaml_doc_bad(s->doc, v, err, "the environment variable %.*s is %s",
-				   STR_FMT(name), value ? "empty" : "not set");
+				   STR_FMT(is_usual_name(name) ? name : STR("named here")),
+				   value ? "empty" : "not set");
 		err->code = "secret_missing";
 		err_hint(err, "Set it, and run this again: nothing has been asked for yet.");
 		return RC_INVALID;
@@ -307,9 +319,11 @@ int config_command(struct cli *cli, int argc, char **argv)
 
 	if (cli_leftover_flags(cli, argc, argv))
 		return detailed ? CLI_FAILED : CLI_USAGE;
-	if (argc != 2 || (version && (str_to_i64(str_from(version), &n) != RC_OK || n < 1)))
-		return cli_usage_error(cli, apply ? "apply FILE [--prune] [--version N]"
-						  : "plan FILE [--prune] [--detailed-exitcode]");
+	if (argc != 2 || (version && (str_to_i64(str_from(version), &n) != RC_OK || n < 1))) {
+		status = cli_usage_error(cli, apply ? "apply FILE [--prune] [--version N]"
+						    : "plan FILE [--prune] [--detailed-exitcode]");
+		return detailed ? CLI_FAILED : status;
+	}
 	if (yaml_doc_read(argv[1], cli->mem, &doc, &e) != RC_OK)
 		status = cli_error(cli, CLI_USAGE, &e);
 	else

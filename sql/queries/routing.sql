@@ -80,12 +80,16 @@ SELECT profile_refused($1, $2, $3, $4::jsonb, $5);
 SELECT credential_take($1, $2::jsonb, $3::bigint);
 
 -- name: routing_routes_list
--- in:  $1 limit bigint, $2 cursor text (name of the last one seen, or empty)
-WITH page AS (
-	SELECT r FROM route r WHERE r.org_id = tg_org() AND ($2 = '' OR r.name > $2) ORDER BY r.name LIMIT $1::bigint + 1
-), shown AS (SELECT r FROM page ORDER BY (r).name LIMIT $1::bigint)
-SELECT coalesce((SELECT jsonb_agg(route_json(r) ORDER BY (r).name) FROM shown), '[]'::jsonb),
-	CASE WHEN (SELECT count(*) FROM page) > $1::bigint THEN (SELECT max((r).name) FROM shown) END;
+-- Newest first.
+-- in:  $1 limit bigint, $2 cursor text (the last one's key, or empty)
+WITH keyed AS (
+	SELECT r, (to_char(r.created_at AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISSUS') || ' ' || r.name) COLLATE "C" AS k
+	FROM route r WHERE r.org_id = tg_org()
+), page AS (
+	SELECT r, k FROM keyed WHERE $2 = '' OR k < $2 ORDER BY k DESC LIMIT $1::bigint + 1
+), shown AS (SELECT r, k FROM page ORDER BY k DESC LIMIT $1::bigint)
+SELECT coalesce((SELECT jsonb_agg(route_json(r) ORDER BY k DESC) FROM shown), '[]'::jsonb),
+	CASE WHEN (SELECT count(*) FROM page) > $1::bigint THEN (SELECT min(k) FROM shown) END;
 
 -- name: routing_route_show
 SELECT route_json(r) FROM route r WHERE r.org_id = tg_org() AND r.name = $1;

@@ -578,6 +578,14 @@ keys:
                     self.assertNotIn("fake-inline-secret", done.stdout + done.stderr)
         self.assertEqual(self.run_cli("plan", "/no/such/file").returncode, 2)
         self.assertEqual(self.run_cli("plan").returncode, 2)
+        self.assertEqual(self.run_cli("plan", "--detailed-exitcode").returncode, 1, "2 says that there is a difference")
+        # The secret itself where its variable's name belongs: not set, and not repeated.
+        misplaced = self.file(head + "profiles:\n  - name: p\n    secret_env: fakeXmisplacedXsecret\n")
+        for how in ((), ("--json",)):
+            done = self.run_cli("plan", misplaced, *how, env=away)
+            self.assertEqual(done.returncode, 2, done)
+            self.assertNotIn("fakeXmisplacedXsecret", done.stdout + done.stderr)
+            self.assertIn(":5:", done.stdout + done.stderr)
         self.assertEqual(self.run_cli("apply", self.yaml(), "--detailed-exitcode").returncode, 2)
 
     def test_what_the_service_refuses(self):

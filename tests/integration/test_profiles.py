@@ -82,6 +82,24 @@ class Profiles(harness.Case):
         self.assertEqual(self.org.admin("DELETE", "/routes/fast")[0], 200)
         self.assertEqual(self.org.admin("GET", "/routes/fast")[0], 404)
 
+    def test_routes_page_newest_first(self):
+        names = ["m-first", "z-second", "a-third", "k-fourth"]
+        for name in names:
+            self.assertEqual(self.org.admin("PUT", f"/routes/{name}", {"match": {"alias": name}, "targets": [
+                {"provider": "openai_compatible", "model": "m"}]})[0], 200)
+        seen, cursor = [], ""
+        while True:
+            status, envelope = self.org.admin("GET", "/routes?limit=2" + (f"&cursor={cursor}" if cursor else ""))
+            self.assertEqual(status, 200, envelope)
+            seen += [r["name"] for r in envelope["data"]]
+            cursor = envelope["meta"].get("next_cursor")
+            if not cursor:
+                break
+        self.assertEqual([n for n in seen if n in names], names[::-1])
+        self.assertEqual(len(seen), len(set(seen)))
+        for name in names:
+            self.assertEqual(self.org.admin("DELETE", f"/routes/{name}")[0], 200)
+
     def test_lists_page(self):
         for i in range(5):
             self.assertEqual(self.connect(name=f"page-{i}", validate=False)[0], 201)

@@ -318,7 +318,7 @@ enum rc probe_read_models(const struct provider *p, const struct json *root, str
 			return RC_PROTOCOL; /* a list, but not of models */
 		if (p->list == PROVIDER_LIST_GEMINI && str_starts(id, STR("models/")))
 			id = str_slice(id, 7, id.len);
-		if (id.len > 0 && id.len <= MODEL_BYTES_MAX)
+		if (id.len > 0 && id.len <= MODEL_BYTES_MAX && !memchr(id.ptr, 0, id.len))
 			out[n++] = arena_str(mem, id);
 	}
 	*ret = out;

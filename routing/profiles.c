@@ -79,6 +79,15 @@ struct pg_batch *credential_batch(struct http_request *r, enum credential_kind k
 
 /* ---- reading the body ------------------------------------------------------------------------ */
 
+/* As the table has it: here, so that nothing is asked of an endpoint, and no operation taken, for what cannot be. */
+static bool name_ok(struct http_request *r, struct str name)
+{
+	return (egress_path_part_ok(name) && name.len <= 64 && str_find(name, ':') < 0) ||
+	       admin_refuse(r, "invalid_field", "name", "name has a character that no name has",
+			    "1 to 64 letters, digits, \".\", \"_\" and \"-\", the first a letter "
+			    "or digit");
+}
+
 /* Patterns of models; NULL and answered on failure. Absent gives one "*". */
 static bool read_models(struct http_request *r, const struct json *body, const struct str **ret,
 			size_t *count)
@@ -99,7 +108,8 @@ static bool read_models(struct http_request *r, const struct json *body, const s
 		return false;
 	}
 	while (json_next(&it, NULL, &item)) {
-		if (!json_string(item, &out[n]) || out[n].len == 0 || out[n].len > 256) {
+		if (!json_string(item, &out[n]) || out[n].len == 0 || out[n].len > 256 ||
+		    memchr(out[n].ptr, 0, out[n].len)) {
 			admin_refuse(r, "invalid_field", "models",
 				     "an entry of models is not a model id",
 				     "ids or patterns with *, 256 characters at most");
@@ -526,8 +536,8 @@ static bool read_profile(struct http_request *r, const struct json *body, struct
 		http_reply_err(r, rc, &e);
 		return false;
 	}
-	return read_provider(r, body, &w->profile) && read_base_url(r, body, &w->profile, true) &&
-	       read_billing(r, body, &w->profile) &&
+	return name_ok(r, w->profile.name) && read_provider(r, body, &w->profile) &&
+	       read_base_url(r, body, &w->profile, true) && read_billing(r, body, &w->profile) &&
 	       read_models(r, body, &w->profile.models, &w->profile.models_count) &&
 	       read_secret(r, body, !w->secret_later && w->profile.provider->secret_required, w) &&
 	       secret_form_ok(w);
@@ -717,6 +727,8 @@ static bool read_change(struct change_work *w)
 		http_reply_err(r, rc, &e);
 		return false;
 	}
+	if (w->name.ptr && !name_ok(r, w->name))
+		return false;
 	if (!json_is_null(json_get(w->body, "default")))
 		w->is_default = is_default;
 	if (w->status.ptr && !str_is(w->status, "active") && !str_is(w->status, "disabled"))

@@ -82,6 +82,19 @@ class Profiles(harness.Case):
         self.assertEqual(self.org.admin("DELETE", "/routes/fast")[0], 200)
         self.assertEqual(self.org.admin("GET", "/routes/fast")[0], 404)
 
+    def test_what_cannot_be_a_profile_is_never_tried(self):
+        self.connect(name="named", validate=False)
+        for bad, field in (({"name": "a b"}, "name"), ({"name": "a/b"}, "name"), ({"name": "\u00e9"}, "name"), ({"name": "a:b"}, "name"),
+                           ({"models": ["a\0b"]}, "models")):
+            before, taken = self.fake.stats()["models"], self.tg.sql("SELECT sum(cardinality(taken)) FROM tollgate.credential_use")
+            for method, path, body in (("POST", "/profiles", {"name": "n", "provider": "openai_compatible", "base_url": self.fake.base_url,
+                                                              "secret": "fake-org-key", **bad}), ("PATCH", "/profiles/named", bad)):
+                with self.subTest(method=method, **bad):
+                    status, envelope = self.org.admin(method, path, body)
+                    self.assertEqual((status, envelope["error"]["code"], envelope["error"]["field"]), (400, "invalid_field", field))
+            self.assertEqual(self.fake.stats()["models"], before)
+            self.assertEqual(self.tg.sql("SELECT sum(cardinality(taken)) FROM tollgate.credential_use"), taken)
+
     def test_routes_page_newest_first(self):
         names = ["m-first", "z-second", "a-third", "k-fourth"]
         for name in names:

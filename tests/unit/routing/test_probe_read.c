@@ -215,6 +215,7 @@ static const struct {
 	{"openai", "{\"data\":[{\"name\":\"a\"}]}", NULL},
 	{"openai", "{\"data\":[\"a\"]}", NULL},
 	{"openai", "{\"data\":[{\"id\":\"\"},{\"id\":\"b\"}]}", "b "},
+	{"openai", "{\"data\":[{\"id\":\"a\\u0000\"},{\"id\":\"b\"}]}", "b "},
 	{"openai", "{}", NULL},
 	{"openai", "\"data\"", NULL},
 	{"together", "[{\"id\":\"a/b\"}]", "a/b "},

@@ -115,16 +115,63 @@ void handle_model_put(struct http_request *r)
 	admin_run(r, b, 200);
 }
 
+/* A page of a list that no table has: its cursor is how many came before. */
+struct slice {
+	size_t first, limit; /* limit 0: no page, but all of it */
+	size_t at;	     /* how many were offered */
+	bool more;
+};
+
+/* False, and answered: the query is none of a list. */
+static bool slice_read(struct http_request *r, struct slice *ret)
+{
+	struct admin_page page;
+	int64_t first = 0;
+
+	if (!admin_query_only(r, "limit cursor") || !admin_page(r, &page))
+		return false;
+	if (page.cursor.len && (str_to_i64(page.cursor, &first) != RC_OK || first < 0))
+		return admin_refuse(r, "invalid_cursor", "cursor", "cursor is not one of ours",
+				    "pass meta.next_cursor of the page before, unchanged");
+	*ret = (struct slice){.first = (size_t)first, .limit = (size_t)page.limit};
+	return true;
+}
+
+/* The next one is there: does it stand on this page? */
+static bool slice_takes(struct slice *s)
+{
+	const size_t n = s->at++;
+
+	s->more = s->more || (s->limit && n >= s->first + s->limit);
+	return !s->limit || (n >= s->first && n < s->first + s->limit);
+}
+
+static void slice_reply(struct http_request *r, const struct slice *s, struct str list)
+{
+	AUTO(buf) struct buf meta = BUF_INIT(256);
+	struct str next = STR("");
+
+	if (s->more)
+		next = arena_printf(r->mem, "%zu", s->first + s->limit);
+	if (admin_meta(r->mem, next, &meta) == RC_OK)
+		http_reply_data(r, 200, list, buf_str(&meta));
+	else
+		http_reply_err(r, RC_TOO_LARGE, NULL);
+}
+
 void handle_provider_list(struct http_request *r)
 {
 	AUTO(buf) struct buf out = BUF_INIT(MODELS_BYTES_MAX);
+	struct slice page;
 	struct json_out o;
 
-	if (!admin_query_only(r, ""))
+	if (!slice_read(r, &page))
 		return;
 	json_out_begin(&o, &out);
 	json_arr(&o, NULL);
 	for (const struct provider *p = providers; p->id; p++) {
+		if (!slice_takes(&page))
+			continue;
 		json_obj(&o, NULL);
 		json_put_z(&o, "id", p->id);
 		json_put_z(&o, "label", p->label);
@@ -147,7 +194,7 @@ void handle_provider_list(struct http_request *r)
 	}
 	json_arr_end(&o);
 	if (json_out_end(&o) == RC_OK)
-		http_reply_data(r, 200, buf_str(&out), STR(""));
+		slice_reply(r, &page, buf_str(&out));
 	else
 		http_reply_err(r, RC_TOO_LARGE, NULL);
 }
@@ -157,6 +204,7 @@ void handle_provider_list(struct http_request *r)
 struct listing { /* in the request's arena */
 	struct http_request *req;
 	struct snapshot_set set;
+	struct slice page;
 	struct map *seen; /* model ids, so that each stands once */
 	struct json_out *out;
 	struct price_book *book;
@@ -236,6 +284,8 @@ static void put_model(struct listing *l, const struct profile *p, struct str id)
 		return;
 	map_put(l->seen, str_of(key, (size_t)n), l);
 	l->shown++;
+	if (!slice_takes(&l->page))
+		return;
 	json_obj(l->out, NULL);
 	json_put_str(l->out, "id", id);
 	if (!l->admin) {
@@ -350,7 +400,7 @@ static void on_listing_picture(void *arg, enum rc rc, struct snapshot_set set,
 	else if (l->wanted.ptr)
 		reply_one(l, buf_str(&out));
 	else if (l->admin)
-		http_reply_data(l->req, 200, buf_str(&out), STR(""));
+		slice_reply(l->req, &l->page, buf_str(&out));
 	else /* "models": what one client of this dialect looks for; empty is harmless to the others */
 		http_reply(l->req, 200,
 			   arena_printf(l->req->mem,
@@ -393,12 +443,16 @@ static void on_models_org(struct http_request *r, const struct pg_result *res, v
 
 void handle_org_models(struct http_request *r)
 {
+	struct listing *l;
+	struct slice page;
 	struct pg_batch *b;
 
-	if (!admin_query_only(r, ""))
+	if (!slice_read(r, &page))
 		return;
+	l = listing_new(r, true, STR_NULL);
+	l->page = page;
 	b = pg_batch_new();
 	pg_batch_org_ref(b, r->params[0]);
 	pg_batch_add(b, &sql_routing_org);
-	admin_run_cb(r, b, on_models_org, listing_new(r, true, STR_NULL));
+	admin_run_cb(r, b, on_models_org, l);
 }

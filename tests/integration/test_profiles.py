@@ -95,6 +95,25 @@ class Profiles(harness.Case):
             self.assertEqual(self.fake.stats()["models"], before)
             self.assertEqual(self.tg.sql("SELECT sum(cardinality(taken)) FROM tollgate.credential_use"), taken)
 
+    def test_lists_that_no_table_has_page_too(self):
+        self.assertEqual(self.connect(name="lists-models", models=["m-%d" % i for i in range(70)], validate=False)[0], 201)
+        harness.wait_until(lambda: len(self.org.admin("GET", "/models?limit=200")[1]["data"]) >= 70, 5, "its models")
+        for ask, path, key in ((self.org.admin, "/models", lambda m: (m["profile"], m["id"])), (self.tg.admin, "/providers", lambda p: p["id"])):
+            status, envelope = ask("GET", path + "?limit=200")
+            self.assertEqual((status, envelope["meta"]["next_cursor"]), (200, None))
+            all_, seen, cursor = [key(x) for x in envelope["data"]], [], ""
+            while cursor is not None:
+                status, envelope = ask("GET", path + "?limit=7" + (f"&cursor={cursor}" if cursor else ""))
+                self.assertEqual(status, 200, envelope)
+                self.assertLessEqual(len(envelope["data"]), 7)
+                seen += [key(x) for x in envelope["data"]]
+                cursor = envelope["meta"]["next_cursor"]
+            self.assertEqual(seen, all_)
+            self.assertEqual(len(ask("GET", path)[1]["data"]), min(50, len(all_)))
+            for bad in ("limit=0", "limit=201", "cursor=c2d31", "cursor=c6d", "cursor=x", "colour=red"):
+                self.assertEqual(ask("GET", f"{path}?{bad}")[0], 400, bad)
+        self.assertEqual(self.org.admin("DELETE", "/profiles/lists-models")[0], 200)
+
     def test_routes_page_newest_first(self):
         names = ["m-first", "z-second", "a-third", "k-fourth"]
         for name in names:

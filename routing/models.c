@@ -162,7 +162,7 @@ static void slice_reply(struct http_request *r, const struct slice *s, struct st
 void handle_provider_list(struct http_request *r)
 {
 	AUTO(buf) struct buf out = BUF_INIT(MODELS_BYTES_MAX);
-	struct slice page;
+	struct slice page = {0};
 	struct json_out o;
 
 	if (!slice_read(r, &page))
@@ -444,7 +444,7 @@ static void on_models_org(struct http_request *r, const struct pg_result *res, v
 void handle_org_models(struct http_request *r)
 {
 	struct listing *l;
-	struct slice page;
+	struct slice page = {0};
 	struct pg_batch *b;
 
 	if (!slice_read(r, &page))

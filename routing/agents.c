@@ -60,7 +60,7 @@ void agent_add(struct pg_batch *b, struct http_request *r, struct str name,
 	pg_param_str(b, f->default_model);
 	pg_param_str(b, f->description);
 	pg_param_str(b, f->status);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 }
 
@@ -100,7 +100,7 @@ void handle_agent_delete(struct http_request *r)
 	pg_batch_org_ref(b, r->params[0]);
 	pg_batch_add(b, &sql_routing_agent_delete);
 	pg_param_str(b, r->params[1]);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run(r, b, 200);
 }

@@ -110,7 +110,7 @@ void handle_model_put(struct http_request *r)
 		pg_param_int(b, max_output);
 	else
 		pg_param_null(b);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run(r, b, 200);
 }

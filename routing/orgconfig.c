@@ -323,7 +323,7 @@ static void add_drops(struct config_run *c, struct pg_batch *b, bool first)
 			continue;
 		pg_batch_add(b, it->kind->drop);
 		pg_param_str(b, it->id);
-		pg_param_str(b, vault_actor(c->req));
+		pg_param_str(b, admin_actor(c->req));
 		pg_param_z(b, c->req->id_text);
 		owned(c, it, 1);
 	}
@@ -392,7 +392,7 @@ static void store(struct config_run *c)
 	pg_batch_add(b, &sql_routing_config_end);
 	pg_param_z(b, actions_text(c));
 	pg_param_str(b, c->managed_by);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	owned(c, NULL, 1);
 	admin_run_cb(r, b, on_stored, c);

@@ -74,7 +74,7 @@ static enum rc profile_item_add(struct http_request *r, struct pg_batch *b, stru
 	if (it->replaces) {
 		pg_batch_add(b, &sql_routing_profile_revoke);
 		pg_param_str(b, it->id);
-		pg_param_str(b, vault_actor(r));
+		pg_param_str(b, admin_actor(r));
 		pg_param_z(b, r->id_text);
 		++*count;
 	}
@@ -248,7 +248,7 @@ static enum rc key_item_add(struct http_request *r, struct pg_batch *b, struct c
 	pg_batch_add(b, &sql_vault_key_change);
 	pg_param_str(b, it->id);
 	pg_param_str(b, it->patch);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	return RC_OK;
 }
@@ -339,7 +339,7 @@ static enum rc budget_item_add(struct http_request *r, struct pg_batch *b, struc
 	pg_param_str(b, it->name);
 	pg_param_str(b, it->fields);
 	pg_param_uuid(b, uuid_v7());
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	*count = 1;
 	return RC_OK;

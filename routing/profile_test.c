@@ -98,7 +98,7 @@ static void on_tested(void *arg, const struct probe_result *res)
 	else
 		pg_param_null(b);
 	pg_param_z(b, res->reason ? res->reason : "ok");
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run_cb(r, b, on_stored, w);
 }

@@ -72,7 +72,7 @@ struct pg_batch *credential_batch(struct http_request *r, enum credential_kind k
 	pg_batch_org_ref(b, r->params[0]);
 	pg_batch_add(b, &sql_routing_credential_take);
 	pg_param_z(b, kinds[kind].name);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_int(b, config_int(r->worker->service->config, kinds[kind].setting));
 	return b;
 }
@@ -348,7 +348,7 @@ static void add_store(struct work *w, struct pg_batch *b, const struct sealed *s
 	}
 	add_sealed(b, sealed);
 	add_probe(w, b);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 }
 
@@ -432,7 +432,7 @@ static void refuse_connection(struct work *w, const struct probe_result *res)
 	else
 		pg_param_str(b, w->profile.name);
 	pg_param_z(b, res->reason);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run_cb(r, b, on_refusal_noted, w);
 }
@@ -664,7 +664,7 @@ static void add_change(struct pg_batch *b, struct http_request *r, struct str re
 		pg_param_null(b);
 	pg_param_str(b, status);
 	pg_param_str(b, base_url);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 }
 
@@ -789,7 +789,7 @@ void handle_profile_revoke(struct http_request *r)
 	pg_batch_org_ref(b, r->params[0]);
 	pg_batch_add(b, &sql_routing_profile_revoke);
 	pg_param_str(b, r->params[1]);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run(r, b, 200);
 }

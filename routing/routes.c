@@ -269,7 +269,7 @@ void route_add(struct pg_batch *b, struct http_request *r, struct str name,
 	pg_param_str(b, t->match);
 	pg_param_str(b, t->targets);
 	pg_param_str(b, t->policy);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 }
 
@@ -312,7 +312,7 @@ void handle_route_delete(struct http_request *r)
 	pg_batch_org_ref(b, r->params[0]);
 	pg_batch_add(b, &sql_routing_route_delete);
 	pg_param_str(b, r->params[1]);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run(r, b, 200);
 }

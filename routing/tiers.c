@@ -59,7 +59,7 @@ void handle_tier_put(struct http_request *r)
 	pg_param_bool(b, f.private);
 	param_limit(b, f.max_profiles);
 	param_limit(b, f.max_api_keys);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run(r, b, 200);
 }
@@ -84,7 +84,7 @@ void handle_tier_delete(struct http_request *r)
 
 	pg_batch_add(b, &sql_routing_tier_delete);
 	pg_param_str(b, r->params[0]);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run(r, b, 200);
 }

@@ -277,7 +277,7 @@ static void add_budget(struct http_request *r, struct pg_batch *b, struct uuid k
 	pg_batch_add(b, &sql_vault_key_budget_put);
 	pg_param_uuid(b, key);
 	pg_param_str(b, budget->spec);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 }
 
@@ -376,7 +376,7 @@ static enum rc key_add(struct http_request *r, struct pg_batch *b, const struct 
 	if (n->rotates) {
 		pg_batch_add(b, &sql_vault_key_budget_within);
 		pg_param_uuid(b, n->was);
-		pg_param_str(b, vault_actor(r));
+		pg_param_str(b, admin_actor(r));
 	}
 	pg_batch_add(b, n->rotates ? &sql_vault_key_rotate : &sql_vault_key_create);
 	if (n->rotates)
@@ -390,7 +390,7 @@ static enum rc key_add(struct http_request *r, struct pg_batch *b, const struct 
 		pg_param_int(b, n->overlap_s);
 	else
 		pg_param_str(b, n->spec);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	return RC_OK;
 }
@@ -501,7 +501,7 @@ void keys_list(struct http_request *r)
 	b = pg_batch_new();
 	pg_batch_org_ref(b, r->params[0]);
 	pg_batch_add(b, &sql_vault_key_list);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_int(b, page.limit);
 	pg_param_str(b, page.cursor.ptr ? page.cursor : STR(""));
 	admin_run(r, b, 200);
@@ -517,7 +517,7 @@ void keys_show(struct http_request *r)
 	b = pg_batch_new();
 	pg_batch_org_ref(b, r->params[0]);
 	pg_batch_add(b, &sql_vault_key_show);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_uuid(b, id);
 	admin_run(r, b, 200);
 }
@@ -551,7 +551,7 @@ void keys_change(struct http_request *r)
 	pg_batch_add(b, &sql_vault_key_change);
 	pg_param_uuid(b, id);
 	pg_param_str(b, buf_str(&patch));
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	if (budget.given)
 		add_budget(r, b, id, &budget);
@@ -569,7 +569,7 @@ void keys_revoke(struct http_request *r)
 	pg_batch_org_ref(b, r->params[0]);
 	pg_batch_add(b, &sql_vault_key_revoke);
 	pg_param_uuid(b, id);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run(r, b, 200);
 }

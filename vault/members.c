@@ -116,7 +116,7 @@ void members_invite(struct http_request *r)
 	pg_param_uuid(b, uuid_v7());
 	pg_param_str(b, email);
 	pg_param_str(b, role);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run(r, b, 201);
 }
@@ -161,7 +161,7 @@ void members_change(struct http_request *r)
 	pg_batch_add(b, &sql_vault_member_role);
 	pg_param_uuid(b, id);
 	pg_param_str(b, role);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run(r, b, 200);
 }
@@ -177,7 +177,7 @@ void members_remove(struct http_request *r)
 	pg_batch_org_ref(b, r->params[0]);
 	pg_batch_add(b, &sql_vault_member_remove);
 	pg_param_uuid(b, id);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run(r, b, 200);
 }

@@ -139,7 +139,7 @@ void orgs_create(struct http_request *r)
 	pg_param_str(b, slug);
 	pg_param_str(b, name);
 	pg_param_str(b, tier.ptr ? tier : STR("standard"));
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run(r, b, 201);
 }
@@ -267,7 +267,7 @@ void orgs_change(struct http_request *r)
 	pg_param_str(b, tier);
 	pg_param_str(b, status);
 	pg_param_str(b, settings.len > 0 ? buf_str(&settings) : STR_NULL);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run(r, b, 200);
 }
@@ -278,7 +278,7 @@ void orgs_delete(struct http_request *r)
 
 	pg_batch_org_ref(b, r->params[0]);
 	pg_batch_add(b, &sql_vault_org_delete);
-	pg_param_str(b, vault_actor(r));
+	pg_param_str(b, admin_actor(r));
 	pg_param_z(b, r->id_text);
 	admin_run(r, b, 200);
 }

@@ -98,7 +98,4 @@ struct vault_call *vault_open(struct worker *w, const struct secret_ref *ref, st
 			      vault_open_cb *cb, void *arg);
 void vault_cancel(struct vault_call *c); /* no callback after this */
 
-/* jsonb of who calls, for the audit log; in the request's arena. Authenticated requests only. */
-struct str vault_actor(struct http_request *r);
-
 #endif

@@ -115,6 +115,9 @@ struct boot *boot_new(struct vault_worker *v);
 void boot_free(struct boot *b);
 void pepper_free(struct pepper *p);
 
+/* orgs.c: http_hooks.actor; everybody else asks admin_actor(). */
+struct str vault_actor(struct http_request *r);
+
 /* orgs.c, members.c, keys.c: the control plane. */
 uint32_t vault_role_bit(struct str role); /* 0: no such role */
 /* `field: words`, RC_INVALID. */

@@ -16,6 +16,18 @@ const char *error_class_name(enum error_class c)
 	return names[c];
 }
 
+const char *operation_name(enum operation o)
+{
+	static const char *const names[OPERATION_COUNT] = {
+#define X(name) #name,
+		OPERATIONS(X)
+#undef X
+	};
+
+	assert((unsigned)o < OPERATION_COUNT);
+	return names[o];
+}
+
 /* architecture.md 5: who is asked next, who rests meanwhile, and who must mend it. A cooled profile rests for
  * all of its models; the sticky classes (auth, permission, quota) are about the credential, not the model. */
 const struct error_policy *error_policy(enum error_class c)

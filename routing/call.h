@@ -13,6 +13,7 @@
 #include "server/base/json.h"
 
 struct dialect;
+struct chat_delta;
 
 /* One class per provider failure (architecture.md); contracts/translation.md 10 has the markers. */
 #define ERROR_CLASSES(X)                                                                           \
@@ -38,6 +39,14 @@ enum error_class {
 };
 const char *error_class_name(enum error_class c);
 
+/* How an error reads. */
+enum error_shape {
+	ERROR_SHAPE_OPENAI,
+	ERROR_SHAPE_ANTHROPIC,
+	ERROR_SHAPE_GEMINI,
+	ERROR_SHAPE_COUNT
+};
+
 enum capability {
 	CAP_TEXT = 1,
 	CAP_VISION = 2,
@@ -49,10 +58,48 @@ enum capability {
 const char *capability_name(enum capability c); /* one bit */
 MUST_CHECK enum rc capability_parse(struct str name, uint32_t *ret_bit);
 
+/* What a call wants done; a provider has an endpoint for each that it can do (provider.h). */
+#define OPERATIONS(X)                                                                              \
+	X(chat)                                                                                    \
+	X(count_tokens)                                                                            \
+	X(embeddings)                                                                              \
+	X(speech)                                                                                  \
+	X(transcription)
+enum operation {
+#define X(name) OPERATION_##name,
+	OPERATIONS(X)
+#undef X
+		OPERATION_COUNT
+};
+const char *operation_name(enum operation o);
+
+/* What a call says beside its body. */
+struct call_head {
+	struct str model;  /* named by the path; ptr NULL: the body names it */
+	bool stream;	   /* the path says so */
+	bool stream_array; /* ... and as one JSON array instead of events (Gemini without alt=sse) */
+	struct str content_type; /* of the body; may be empty */
+};
+
+/* State that a provider keeps and a call builds on: an earlier response, a conversation, a file, a cache. It is only where it
+ * was made: the call goes there or nowhere. */
+struct call_state {
+	const char *kind; /* "response", "conversation", "file", "cache", "container": static */
+	struct str id;
+	const char *field; /* of the request that names it: static */
+};
+#define CALL_STATES_MAX 64
+
 struct call {
 	const struct dialect *dialect; /* the caller's */
-	struct str model;	       /* as asked */
+	enum operation operation;
+	struct str model; /* as asked */
 	bool stream;
+	bool stream_array;	 /* of call_head */
+	struct str content_type; /* of call_head */
+	struct call_state *states;
+	size_t states_count;
+	bool keeps_state; /* the answer is kept by the provider, and a later call may build on it (Responses store) */
 	bool usage_asked;   /* stream_options.include_usage: else our injected one is stripped */
 	int64_t max_output; /* tokens; 0: the caller said nothing */
 	int64_t choices;    /* n, at least 1 */
@@ -77,18 +124,28 @@ enum finish {
 	FINISH_LENGTH,
 	FINISH_TOOL_CALLS,
 	FINISH_CONTENT_FILTER,
+	FINISH_PAUSE, /* Anthropic's pause_turn: the caller sends the answer back to go on */
 	FINISH_OTHER
 };
 
 struct facts {	      /* of one stream event, or of a whole answer */
 	bool content; /* text, reasoning, refusal, audio or a tool call: nothing can fall back after it */
-	bool usage_only;    /* carries usage and no choice: stripped when the caller did not ask */
-	bool terminal;	    /* the dialect's end marker ([DONE]) */
+	bool usage_only; /* carries usage and no choice: stripped when the caller did not ask */
+	bool terminal;	 /* the dialect's end marker ([DONE]) */
+	bool ending; /* the last choice is at its end: this and all behind it waits for the booking */
 	int64_t text_bytes; /* visible and reasoning bytes in it, for estimates */
 	enum finish finish; /* of the last choice that finished in it */
 	int finished;	    /* how many choices finished in it */
 	struct usage usage; /* .present: cumulative so far: replace, never sum */
 	struct str model;   /* as the provider names it; may be empty */
+	struct str id;	    /* the provider's own of the answer; may be empty */
+	struct str
+		state_id; /* the answer as kept by the provider, where it says that it is; else empty */
+	/* what it brought, where dialect_ctx.translate asks for it (chat.h) */
+	struct chat_delta *deltas;
+	size_t deltas_count, deltas_size;
+	bool deltas_lost;	/* there were more than CHAT_DELTAS_MAX */
+	int64_t counted;	/* count_tokens: the input's tokens */
 	enum error_class error; /* none, or an error carried inside (HTTP 200 can be a failure) */
 	struct err err;		/* words of that error, safe for the caller */
 };

@@ -1,49 +1,107 @@
 /* routing/dialect.h - a wire language: one table of pure functions, used on the caller's side and the
  * provider's. Same dialect on both sides is the fast path: bytes pass through, only what must change is
- * changed. Nothing in here does I/O, reads a clock, logs, or allocates outside the arena it is given. */
+ * changed. Two dialects of one operation meet in what stands between them (chat.h for calls that chat). Nothing
+ * in here does I/O, reads a clock, logs, or allocates outside the arena it is given. */
 #ifndef ROUTING_DIALECT_H
 #define ROUTING_DIALECT_H
 #include "routing/call.h"
+#include "routing/chat.h"
 #include "routing/sse.h"
 
 struct provider;
 
 struct dialect_target { /* what the target needs to be asked */
 	const struct provider *provider;
-	struct str model; /* upstream's own id */
+	const struct dialect *dialect; /* of the endpoint that is asked */
+	struct str model;	       /* upstream's own id */
 	int64_t max_output_cap; /* injected when the caller set no maximum, so that the hold's bound is true; 0: none known */
+	int64_t max_output_known; /* the catalogue's, for a dialect that must always name one; 0: not known */
 };
-/* Per attempt state of a stream; zero-initialise, lives with the attempt. */
+
+/* What was asked, read whole, for a target of another dialect. One member by operation. */
+struct ask {
+	enum operation operation;
+	struct chat chat; /* chat, count_tokens */
+};
+
+/* A request on its way to a provider. */
+struct outgoing {
+	struct buf *body; /* appended to */
+	struct str
+		path; /* the endpoint's, its {model} filled in; a dialect may replace it (in `mem`) */
+	struct str content_type;   /* "application/json" unless the dialect says otherwise */
+	struct chat_losses losses; /* what had to be left out */
+};
+
+/* State of one attempt's answer. Zeroed but for the first block when the attempt begins. */
 struct dialect_ctx {
 	/* Scratch: the parsed event and the strings of its facts. Nothing outlives its event, so a long stream
 	 * may give a fresh arena from time to time. */
 	struct arena *mem;
+	struct arena *
+		keep; /* lives as long as the attempt: for `reader` and `writer` and what they gather */
 	const struct call *call;
+	const struct dialect_target *target;
+	struct str
+		id; /* of the call, letters, digits and hyphens: what ids of our own are made from */
+	int64_t created_s; /* when the attempt began, wall clock */
+	bool translate;	   /* the caller's dialect is another: facts need their deltas */
+
 	int finished_choices;
 	bool saw_error;
+	void *reader; /* the provider's dialect keeps here what spans events; in `keep`; NULL at first */
+	void *writer; /* the caller's dialect, the same */
 };
 
 struct dialect {
 	const char *name; /* "openai_chat" */
-	/* RC_INVALID with code, words, hint, field in `err`. */
-	enum rc (*decode_request)(struct str body, struct arena *mem, struct call *ret,
-				  struct err *err);
-	/* The body for the target. Changes `model`, injects usage and maximum output; all else passes through. */
+	enum operation operation;
+	enum error_shape errors;
+	const char *keepalive; /* for a stream that has nothing to say */
+	bool finish_ends; /* its streams end with the last finish; else only with their terminal event */
+
+	/* ---- the caller's request ---- */
+	/* What decides routing, money and the size of the answer, read strictly. RC_INVALID with code, words, hint, field in
+	 * `err`. `head` is what stands beside the body. */
+	enum rc (*decode_request)(const struct call_head *head, struct str body, struct arena *mem,
+				  struct call *ret, struct err *err);
+	/* All of it, for a target of another dialect: RC_INVALID as above, RC_TOO_LARGE past the bounds of chat.h. NULL: this
+	 * dialect is never translated. */
+	enum rc (*decode_ask)(const struct call *c, struct arena *mem, struct ask *ret,
+			      struct err *err);
+	/* ---- the request to a provider ---- */
+	/* The caller's own bytes, for a target of the same dialect. Changes `model`, injects usage and maximum output, takes
+	 * out state that another provider made (CHAT_OPAQUE_MARK); all else passes through. */
 	enum rc (*encode_request)(const struct call *c, const struct dialect_target *t,
 				  struct arena *mem, struct buf *out);
-	/* One event of a stream. RC_PROTOCOL: not JSON, or of the wrong shape. */
+	/* In this dialect what was asked in another. RC_UNSUPPORTED: it has no words for a field that `err` names
+	 * (chat_cannot()). RC_INVALID: what was asked makes no sense anywhere. NULL: nothing is translated to it. */
+	enum rc (*encode_ask)(const struct call *c, const struct ask *ask,
+			      const struct dialect_target *t, struct arena *mem,
+			      struct outgoing *out, struct err *err);
+
+	/* ---- the provider's answer ---- */
+	/* One event of a stream. RC_PROTOCOL: not JSON, or of the wrong shape. Deltas only where ctx->translate. */
 	enum rc (*decode_event)(struct dialect_ctx *ctx, const struct sse_event *ev,
 				struct facts *ret);
-	/* The event as the caller gets it: its own bytes, or nothing (stripped usage), `facts` as decoded. */
-	enum rc (*encode_event)(struct dialect_ctx *ctx, const struct sse_event *ev,
-				const struct facts *f, struct buf *out);
 	/* An answer that is not streamed. */
 	enum rc (*decode_response)(struct dialect_ctx *ctx, struct str body, struct facts *ret);
 	/* A failure: class by in-band markers, then code, type, status. `err` gets the provider's words where the
-	 * caller may see them. `body` may be HTML or empty. */
+	 * caller may see them, and retry_after_s where the body says how long. `body` may be HTML or empty. */
 	enum error_class (*classify)(int status, struct str body, struct arena *mem,
 				     struct err *err);
-	/* An error after the first content, as the dialect's own error event. */
+
+	/* ---- the answer to the caller ---- */
+	/* The event of a provider of this dialect as the caller gets it: its own bytes, or nothing (stripped usage). */
+	enum rc (*encode_event)(struct dialect_ctx *ctx, const struct sse_event *ev,
+				const struct facts *f, struct buf *out);
+	/* What the deltas of one event are in this dialect, zero or more whole events. Finishes are remembered, not written. */
+	enum rc (*encode_deltas)(struct dialect_ctx *ctx, const struct facts *f, struct buf *out);
+	/* The end of a stream that was translated: finish, `usage` (not present: nobody said), terminal event. */
+	enum rc (*encode_end)(struct dialect_ctx *ctx, const struct usage *usage, struct buf *out);
+	/* A whole translated answer. */
+	enum rc (*encode_response)(struct dialect_ctx *ctx, const struct facts *f, struct buf *out);
+	/* An error after the stream began, as the dialect's own error event. */
 	enum rc (*encode_error_event)(const struct err *e, struct str tollgate_json,
 				      struct buf *out);
 };

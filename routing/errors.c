@@ -2,9 +2,10 @@
  *
  * Rows stand in the order of interface.md's error table, then what the HTTP front refuses, then what a provider
  * may say of a request in the caller's own dialect (those codes are kept, because client libraries know them).
- * Another dialect is one more column of shape: a body function in `shapes`, and its own type words. */
+ * Another shape of error is its own type words, its statuses where they differ, and a body function. */
 #include "routing/errors.h"
 #include <assert.h>
+#include <stdio.h>
 #include "server/base/json.h"
 
 #define RETRY_AFTER_DEFAULT_S 1 /* a limit per minute frees some of itself every second */
@@ -122,7 +123,68 @@ static const char *openai_type(int status)
 	}
 }
 
-struct error_answer error_answer(enum rc rc, const struct err *e)
+static const char *anthropic_type(int status)
+{
+	switch (status) {
+	case 401:
+		return "authentication_error";
+	case 402:
+		return "billing_error";
+	case 403:
+		return "permission_error";
+	case 404:
+		return "not_found_error";
+	case 413:
+		return "request_too_large";
+	case 429:
+		return "rate_limit_error";
+	case 529:
+		return "overloaded_error";
+	default:
+		return status >= 500 ? "api_error" : "invalid_request_error";
+	}
+}
+
+static const char *gemini_status(int status)
+{
+	switch (status) {
+	case 401:
+		return "UNAUTHENTICATED";
+	case 403:
+		return "PERMISSION_DENIED";
+	case 404:
+		return "NOT_FOUND";
+	case 409:
+		return "ABORTED";
+	case 429:
+		return "RESOURCE_EXHAUSTED";
+	case 500:
+		return "INTERNAL";
+	case 501:
+		return "UNIMPLEMENTED";
+	case 502:
+	case 503:
+		return "UNAVAILABLE";
+	case 504:
+		return "DEADLINE_EXCEEDED";
+	default:
+		return status >= 500 ? "INTERNAL" : "INVALID_ARGUMENT";
+	}
+}
+
+/* Where a shape's clients know another status than OpenAI's for the same thing (interface.md). */
+static int status_of(enum error_shape shape, struct str code, int status)
+{
+	if (shape == ERROR_SHAPE_ANTHROPIC && str_is(code, "insufficient_quota"))
+		return 402;
+	if (shape == ERROR_SHAPE_ANTHROPIC && str_is(code, "no_route"))
+		return 529;
+	if (shape == ERROR_SHAPE_GEMINI && str_is(code, "no_route"))
+		return 503;
+	return status;
+}
+
+struct error_answer error_answer(enum rc rc, const struct err *e, enum error_shape shape)
 {
 	const struct row *row = e && e->code ? row_find(e->code) : NULL;
 	int wait = e && e->retry_after_s > 0 ? e->retry_after_s : 0;
@@ -143,23 +205,83 @@ struct error_answer error_answer(enum rc rc, const struct err *e)
 	}
 	if (a.should_retry == RETRY_NO)
 		a.retry_after_s = 0;
-	a.type = row->type_other ? row->type_other : openai_type(a.status);
+	a.status = status_of(shape, str_from(a.code), a.status);
+	if (shape == ERROR_SHAPE_ANTHROPIC)
+		a.type = anthropic_type(a.status);
+	else if (shape == ERROR_SHAPE_GEMINI)
+		a.type = gemini_status(a.status);
+	else
+		a.type = row->type_other ? row->type_other : openai_type(a.status);
 	return a;
 }
 
-enum rc error_openai_json(const struct error_answer *a, const struct err *e,
-			  struct str tollgate_json, struct buf *out)
+static void openai_error(struct json_out *o, const struct error_answer *a, const char *message,
+			 const char *field)
 {
+	json_obj(o, "error");
+	json_put_z(o, "message", message);
+	json_put_z(o, "type", a->type);
+	json_put_z(o, "param", field);
+	json_put_z(o, "code", a->code);
+	json_obj_end(o);
+}
+
+static void anthropic_error(struct json_out *o, const struct error_answer *a, const char *message,
+			    const char *request_id)
+{
+	json_put_z(o, "type", "error");
+	json_obj(o, "error");
+	json_put_z(o, "type", a->type);
+	json_put_z(o, "message", message);
+	json_obj_end(o);
+	if (request_id)
+		json_put_z(o, "request_id", request_id);
+}
+
+static void gemini_detail(struct json_out *o, const char *type)
+{
+	json_obj(o, NULL);
+	json_put_z(o, "@type", type);
+}
+
+/* The machine code and the wait as Google's own error details have them. */
+static void gemini_error(struct json_out *o, const struct error_answer *a, const char *message)
+{
+	char delay[32];
+
+	json_obj(o, "error");
+	json_put_int(o, "code", a->status);
+	json_put_z(o, "message", message);
+	json_put_z(o, "status", a->type);
+	json_arr(o, "details");
+	gemini_detail(o, "type.googleapis.com/google.rpc.ErrorInfo");
+	json_put_z(o, "reason", a->code);
+	json_put_z(o, "domain", "tollgate");
+	json_obj_end(o);
+	if (a->retry_after_s > 0) {
+		snprintf(delay, sizeof delay, "%ds", a->retry_after_s);
+		gemini_detail(o, "type.googleapis.com/google.rpc.RetryInfo");
+		json_put_z(o, "retryDelay", delay);
+		json_obj_end(o);
+	}
+	json_arr_end(o);
+	json_obj_end(o);
+}
+
+enum rc error_json(enum error_shape shape, const struct error_answer *a, const struct err *e,
+		   const char *request_id, struct str tollgate_json, struct buf *out)
+{
+	const char *message = e && e->message[0] ? e->message : "The request failed.";
 	struct json_out o;
 
 	json_out_begin(&o, out);
 	json_obj(&o, NULL);
-	json_obj(&o, "error");
-	json_put_z(&o, "message", e && e->message[0] ? e->message : "The request failed.");
-	json_put_z(&o, "type", a->type);
-	json_put_z(&o, "param", e && e->field[0] ? e->field : NULL);
-	json_put_z(&o, "code", a->code);
-	json_obj_end(&o);
+	if (shape == ERROR_SHAPE_ANTHROPIC)
+		anthropic_error(&o, a, message, request_id);
+	else if (shape == ERROR_SHAPE_GEMINI)
+		gemini_error(&o, a, message);
+	else
+		openai_error(&o, a, message, e && e->field[0] ? e->field : NULL);
 	if (tollgate_json.len > 0)
 		json_put_raw(&o, "tollgate", tollgate_json);
 	json_obj_end(&o);
@@ -223,29 +345,16 @@ static enum rc tollgate_member(const struct error_answer *a, const struct err *e
 	return buf_append_char(out, '}');
 }
 
-typedef enum rc error_shape(const struct error_answer *a, const struct err *e,
-			    struct str tollgate_json, struct buf *out);
-static const struct {
-	const char *dialect;
-	error_shape *body;
-} shapes[] = {
-	{"openai_chat", error_openai_json}, /* the first is what an unknown path reads as */
-};
-
-int error_render(enum rc rc, const struct err *e, const char *request_id, const char *dialect,
+int error_render(enum rc rc, const struct err *e, const char *request_id, enum error_shape shape,
 		 struct str extra_json, struct buf *body)
 {
 	AUTO(buf) struct buf tollgate = BUF_INIT(body->bytes_max);
-	struct error_answer a = error_answer(rc, e);
-	error_shape *shape = shapes[0].body;
+	struct error_answer a = error_answer(rc, e, shape);
 	size_t before = body->len;
 
-	for (size_t i = 0; i < ARRAY_LEN(shapes); i++)
-		if (str_is(str_from(dialect), shapes[i].dialect))
-			shape = shapes[i].body;
 	if (tollgate_member(&a, e, request_id, extra_json, &tollgate) != RC_OK)
 		buf_reset(&tollgate);
-	if (shape(&a, e, buf_str(&tollgate), body) != RC_OK && body->ptr) {
+	if (error_json(shape, &a, e, request_id, buf_str(&tollgate), body) != RC_OK && body->ptr) {
 		body->len = before;
 		body->ptr[before] = '\0';
 	}

@@ -1,6 +1,6 @@
 /* routing/flow.c - the life of a call. Read this first.
  *
- *   DECODE -> RESOLVE(ING) -> PLAN -> TARGET -> AUTHORISE/ING -> OPEN(ING) -> SEND -> RELAYING
+ *   DECODE -> RESOLVE(ING) -> PLAN -> TARGET -> ENCODE -> AUTHORISE/ING -> OPEN(ING) -> SEND -> RELAYING
  *                                       ^                                                |
  *                                       |  failed before the first content: next target  |
  *                                       +------------------------------------------------+
@@ -22,7 +22,7 @@
 #include "server/base/clock.h"
 #include "server/pg.h"
 
-#define FLOW_ARENA_MAX	     (256u << 20) /* decode tree, plan, one request body per attempt */
+#define FLOW_ARENA_MAX	     (512u << 20) /* decode tree, plan, what stands between two dialects */
 #define FLOW_CONNECT_MS	     5000
 #define FLOW_FIRST_BYTE_MS   60000
 #define FLOW_IDLE_MS	     90000
@@ -41,13 +41,16 @@ const char *const flow_state_names[FLOW_STATE_COUNT] = {
 #undef X
 };
 
-static struct flow *flow_new(struct http_request *r)
+static struct flow *flow_new(struct http_request *r, const struct dialect *dialect,
+			     const struct call_head *head)
 {
 	struct flow *f = calloc(1, sizeof *f);
 
 	if (!f)
 		abort();
 	f->req = r;
+	f->call.dialect = dialect;
+	f->head = *head;
 	f->worker = r->worker;
 	f->rw = routing_worker(r->worker);
 	f->who = vault_principal(r);
@@ -127,11 +130,10 @@ static enum flow_state flow_decode(struct flow *f)
 {
 	struct http_request *r = f->req;
 	struct str billing = http_header(r, "x-tollgate-billing");
-	enum rc rc = dialect_openai_chat.decode_request(r->body, f->mem, &f->call, &f->err);
+	enum rc rc = f->call.dialect->decode_request(&f->head, r->body, f->mem, &f->call, &f->err);
 
 	if (rc != RC_OK)
 		return flow_refuse(f, rc, FLOW_END_refused);
-	f->call.dialect = &dialect_openai_chat;
 	f->call.agent = http_header(r, "x-tollgate-agent");
 	f->call.intent = http_header(r, "x-tollgate-intent");
 	f->call.session = http_header(r, "x-tollgate-session");
@@ -342,6 +344,10 @@ static enum flow_state flow_no_target(struct flow *f)
 		rc = error_all_failed(f->class, &f->class_err, (int)(wait_ms / 1000), &f->err);
 		return flow_refuse(f, rc, FLOW_END_failed);
 	}
+	if (f->unsupported.code && wait_ms == 0 && !f->billing_away && !f->short_of_funds) {
+		f->err = f->unsupported; /* the caller can mend it, and nobody else */
+		return flow_refuse(f, RC_INVALID, FLOW_END_refused);
+	}
 	if (f->plan.usable == 0) {
 		rc = route_plan_refused(&f->plan, &f->err);
 		return flow_refuse(f, rc, FLOW_END_no_target);
@@ -391,9 +397,85 @@ static enum flow_state flow_target(struct flow *f)
 		if (f->attempts >= f->plan.max_attempts)
 			break;
 		f->target = c;
-		return c->source == BILLING_PLATFORM ? FLOW_AUTHORISE : FLOW_OPEN;
+		return FLOW_ENCODE;
 	}
 	return flow_no_target(f);
+}
+
+/* ---- ENCODE: the question in the target's own words, before anything is held for it --------------------------- */
+
+static enum flow_state flow_pass_over(struct flow *f, const char *reason)
+{
+	f->target->use = false;
+	snprintf(f->target->reason, sizeof f->target->reason, "%s", reason);
+	flow_note_fallback(f, f->target, reason);
+	return FLOW_TARGET;
+}
+
+/* A reason becomes a header: what a field's name may not have there is left out. */
+static enum flow_state pass_over_field(struct flow *f, const struct err *err)
+{
+	char reason[sizeof f->target->reason];
+	int n = snprintf(reason, sizeof reason, "capability_missing:%s",
+			 err->field[0] ? err->field : "request");
+
+	f->unsupported = *err;
+	for (int i = 0; i < n && i < (int)sizeof reason - 1; i++)
+		if (reason[i] <= ' ' || reason[i] > '~' || reason[i] == ',' || reason[i] == '=')
+			reason[i] = '_';
+	return flow_pass_over(f, reason);
+}
+
+/* Where the caller's dialect is the target's its bytes go on; else what it asked is read whole, once. */
+static enum rc encode(struct flow *f, struct err *err)
+{
+	const struct dialect *there = f->to.dialect;
+
+	if (!flow_translates(f))
+		return there->encode_request(&f->call, &f->to, f->mem, &f->body);
+	if (!f->ask) {
+		struct ask *ask = ARENA_NEW(f->mem, struct ask);
+
+		ask->operation = f->call.operation;
+		TRY(f->call.dialect->decode_ask(&f->call, f->mem, ask, err));
+		f->ask = ask;
+	}
+	return there->encode_ask(&f->call, f->ask, &f->to, f->mem, &f->out, err);
+}
+
+static enum flow_state flow_encode(struct flow *f)
+{
+	const struct candidate *c = f->target;
+	struct err err = {0};
+	enum rc rc;
+
+	buf_reset(&f->body);
+	f->to = (struct dialect_target){
+		.provider = c->provider,
+		.dialect = c->endpoint->dialect,
+		.model = c->model,
+		.max_output_cap = c->max_output_cap,
+		.max_output_known = c->info ? c->info->max_output : 0,
+	};
+	f->out = (struct outgoing){
+		.body = &f->body,
+		.path = upstream_path(c->endpoint, c->model, f->call.stream, f->mem),
+		.content_type = STR("application/json"),
+	};
+	rc = encode(f, &err);
+	switch (rc) {
+	case RC_OK:
+		return c->source == BILLING_PLATFORM ? FLOW_AUTHORISE : FLOW_OPEN;
+	case RC_UNSUPPORTED:
+		return pass_over_field(f, &err);
+	case RC_INVALID:
+		f->err = err;
+		return flow_refuse(f, rc, FLOW_END_refused);
+	default: /* past a bound of ours */
+		err_set(&f->err, RC_TOO_LARGE, "request_too_large",
+			"the request is too large to be written for %s", c->provider->label);
+		return flow_refuse(f, RC_TOO_LARGE, FLOW_END_refused);
+	}
 }
 
 /* ---- AUTHORISE: hold what the attempt can cost at most ----------------------------------------------------- */
@@ -429,14 +511,6 @@ static void flow_release(struct flow *f)
 	if (!uuid_is_zero(f->hold.id))
 		billing_release(f->worker, f->who->org, f->hold);
 	f->hold = (struct billing_hold){{{0}}, MONEY_ZERO};
-}
-
-static enum flow_state flow_pass_over(struct flow *f, const char *reason)
-{
-	f->target->use = false;
-	snprintf(f->target->reason, sizeof f->target->reason, "%s", reason);
-	flow_note_fallback(f, f->target, reason);
-	return FLOW_TARGET;
 }
 
 static enum flow_state flow_authorising(struct flow *f)
@@ -539,24 +613,17 @@ static void flow_on_done(void *arg, enum rc rc, const struct err *err)
 
 static enum flow_state flow_send(struct flow *f)
 {
-	const struct provider *p = f->target->provider;
 	const int64_t left_ms =
 		f->deadline_ms - clock_mono_ms() > 1 ? f->deadline_ms - clock_mono_ms() : 1;
-	struct dialect_target to = {p, f->target->model, f->target->max_output_cap};
-	enum rc rc;
 
 	flow_attempt_reset(f);
-	rc = p->dialect->encode_request(&f->call, &to, f->mem, &f->body);
-	f->attempts++; /* a hold belongs to the attempt of its number, sent or not */
-	if (rc != RC_OK) {
-		secret_clear(&f->secret);
-		flow_release(f);
-		return flow_pass_over(f, "capability_missing:text");
-	}
+	f->attempts++; /* a hold belongs to the attempt of its number */
 	struct upstream_request u = {
 		.target = f->target,
-		.path = str_from(p->path_chat),
+		.path = f->out.path,
 		.body = buf_str(&f->body),
+		.content_type = f->out.content_type,
+		.same_dialect = !flow_translates(f),
 		.stream = f->call.stream,
 		.secret = f->target->profile->has_secret ? &f->secret : NULL,
 		.timeouts = {.connect = left_ms < FLOW_CONNECT_MS ? left_ms : FLOW_CONNECT_MS,
@@ -902,14 +969,14 @@ static void flow_free(struct flow *f)
 }
 
 static enum flow_state (*const flow_do[FLOW_STATE_COUNT])(struct flow *) = {
-	[FLOW_DECODE] = flow_decode,	       [FLOW_RESOLVE] = flow_resolve,
-	[FLOW_RESOLVING] = flow_resolving,     [FLOW_PLAN] = flow_plan,
-	[FLOW_TARGET] = flow_target,	       [FLOW_AUTHORISE] = flow_authorise,
-	[FLOW_AUTHORISING] = flow_authorising, [FLOW_OPEN] = flow_open,
-	[FLOW_OPENING] = flow_opening,	       [FLOW_SEND] = flow_send,
-	[FLOW_RELAYING] = flow_relaying,       [FLOW_SETTLE] = flow_settle,
-	[FLOW_SETTLING] = flow_settling,       [FLOW_ANSWER] = flow_answer,
-	[FLOW_REFUSE] = flow_refusal,
+	[FLOW_DECODE] = flow_decode,	   [FLOW_RESOLVE] = flow_resolve,
+	[FLOW_RESOLVING] = flow_resolving, [FLOW_PLAN] = flow_plan,
+	[FLOW_TARGET] = flow_target,	   [FLOW_AUTHORISE] = flow_authorise,
+	[FLOW_ENCODE] = flow_encode,	   [FLOW_AUTHORISING] = flow_authorising,
+	[FLOW_OPEN] = flow_open,	   [FLOW_OPENING] = flow_opening,
+	[FLOW_SEND] = flow_send,	   [FLOW_RELAYING] = flow_relaying,
+	[FLOW_SETTLE] = flow_settle,	   [FLOW_SETTLING] = flow_settling,
+	[FLOW_ANSWER] = flow_answer,	   [FLOW_REFUSE] = flow_refusal,
 };
 
 /* The only loop in the flow. A callback that comes while it runs is seen by the state it runs into. */
@@ -972,9 +1039,9 @@ static void flow_on_gone(void *arg)
 	flow_run(f);
 }
 
-void flow_chat_completions(struct http_request *r)
+void flow_begin(struct http_request *r, const struct dialect *dialect, const struct call_head *head)
 {
-	struct flow *f = flow_new(r);
+	struct flow *f = flow_new(r, dialect, head);
 
 	http_on_gone(r, flow_on_gone, f);
 	http_on_drain(r, flow_on_drain, f);

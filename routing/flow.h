@@ -9,6 +9,7 @@
 	X(RESOLVING)                                                                               \
 	X(PLAN)                                                                                    \
 	X(TARGET)                                                                                  \
+	X(ENCODE)                                                                                  \
 	X(AUTHORISE)                                                                               \
 	X(AUTHORISING)                                                                             \
 	X(OPEN)                                                                                    \

@@ -47,7 +47,9 @@ struct flow {
 	struct log_context log;
 
 	/* the question */
+	struct call_head head;
 	struct call call;
+	struct ask *ask; /* read whole, once a target of another dialect is asked; NULL before */
 	struct vault_limits limits;
 	int64_t tokens_reserved, reserved_at_ms;
 	struct snapshot_set set;
@@ -59,6 +61,10 @@ struct flow {
 	size_t at;		  /* index behind the candidate in work */
 	struct candidate *target; /* in work */
 	struct candidate *asked;  /* the last that was sent to */
+	struct dialect_target to; /* the target in work, as its dialect is told */
+	struct outgoing out;	  /* its body is `body` */
+	struct err
+		unsupported; /* what the last target that was passed over for it has no words for */
 	int attempts;
 	struct billing_op *op;
 	struct billing_hold hold;
@@ -90,6 +96,8 @@ struct flow {
 	bool stream_begun, content_sent, paused;
 	struct usage usage;
 	int finished;
+	bool terminal; /* the provider's stream said its last */
+	bool ending;   /* all that comes from here on waits for the booking */
 	int64_t text_bytes;
 	struct rating rating;
 	bool rated;
@@ -104,6 +112,12 @@ struct flow {
 	struct loop_timer deadline, keepalive, drain;
 	int64_t started_us, deadline_ms, sent_us, upstream_us, first_event_us;
 };
+
+/* Is the answer in work in another dialect than the caller's? */
+static inline bool flow_translates(const struct flow *f)
+{
+	return f->to.dialect != f->call.dialect;
+}
 
 /* flow.c: let the states look at what was recorded. A no-op while they are looking. */
 void flow_run(struct flow *f);

@@ -18,15 +18,23 @@ void flow_kick(void *arg)
 
 void flow_attempt_reset(struct flow *f)
 {
-	buf_reset(&f->body);
 	buf_reset(&f->answer);
 	buf_reset(&f->held);
 	buf_reset(&f->tail);
 	sse_clear(&f->sse);
 	sse_init(&f->sse, SSE_LINE_BYTES_MAX);
-	f->ctx = (struct dialect_ctx){.mem = f->mem, .call = &f->call};
+	f->ctx = (struct dialect_ctx){
+		.mem = f->mem,
+		.keep = f->mem,
+		.call = &f->call,
+		.target = &f->to,
+		.id = str_slice(str_from(f->req->id_text), sizeof "req_" - 1, UUID_TEXT_SIZE + 4),
+		.created_s = clock_wall_ms() / 1000,
+		.translate = flow_translates(f),
+	};
 	f->usage = USAGE_NONE;
 	f->finished = 0;
+	f->terminal = f->ending = false;
 	f->text_bytes = 0;
 	f->status = 0;
 	f->event_stream = f->up_done = false;
@@ -46,6 +54,13 @@ void flow_upstream_cancel(struct flow *f)
 
 /* ---- to the caller ------------------------------------------------------------------------------ */
 
+static void stream_head(struct flow *f)
+{
+	http_stream_begin_typed(f->req,
+				f->call.stream_array ? "application/json" : "text/event-stream");
+	f->stream_begun = true;
+}
+
 void flow_stream_begin(struct flow *f)
 {
 	if (f->stream_begun)
@@ -55,8 +70,7 @@ void flow_stream_begin(struct flow *f)
 	flow_headers(f);
 	flow_header_limits(f);
 	flow_header_overhead(f);
-	http_stream_begin(f->req);
-	f->stream_begun = true;
+	stream_head(f);
 }
 
 void flow_stream_write(struct flow *f, struct str bytes)
@@ -72,14 +86,13 @@ void flow_on_keepalive(void *arg)
 {
 	struct flow *f = arg;
 
-	if (!f->stream_begun) { /* nothing but a comment: the chain may still fall to another target */
+	if (!f->stream_begun) { /* it says nothing: the chain may still fall to another target */
 		http_add_header(f->req, "Cache-Control", STR("no-cache"));
 		http_add_header(f->req, "X-Accel-Buffering", STR("no"));
 		flow_header_limits(f);
-		http_stream_begin(f->req);
-		f->stream_begun = true;
+		stream_head(f);
 	}
-	http_stream_write(f->req, STR(": keep-alive\n\n"));
+	http_stream_write(f->req, str_from(f->call.dialect->keepalive));
 	loop_timer_set(f->worker->loop, &f->keepalive, ROUTING_KEEPALIVE_MS, flow_on_keepalive, f);
 }
 
@@ -124,18 +137,35 @@ static void usage_replace(struct flow *f, const struct usage *u)
 	f->usage.flags |= flags | (shrank ? USAGE_FLAG_INCONSISTENT : 0);
 }
 
+/* The event in the caller's words: its own bytes, or made from what it brought. */
+static enum rc event_encode(struct flow *f, const struct sse_event *ev, const struct facts *facts,
+			    struct buf *out)
+{
+	const struct dialect *here = f->call.dialect;
+
+	if (!flow_translates(f))
+		return here->encode_event(&f->ctx, ev, facts, out);
+	return facts->deltas_lost ? RC_TOO_LARGE : here->encode_deltas(&f->ctx, facts, out);
+}
+
+/* Gemini breaks a stream off with an error that is no event at all: its dialect reads it. */
+static bool is_bare_json(const struct sse_event *ev)
+{
+	return ev->raw.len > 0 && ev->raw.ptr[0] == '{';
+}
+
 static bool event_relay(struct flow *f, const struct sse_event *ev)
 {
 	AUTO(buf) struct buf out = BUF_INIT(FLOW_TAIL_MAX);
 	struct facts facts = {.usage = USAGE_NONE};
 	struct err words = {0};
 
-	if (ev->comment) {
-		if (f->content_sent && f->finished < f->call.choices)
+	if (ev->comment && !is_bare_json(ev)) {
+		if (f->content_sent && !f->ending && !flow_translates(f))
 			flow_stream_write(f, ev->raw);
 		return true;
 	}
-	if (f->call.dialect->decode_event(&f->ctx, ev, &facts) != RC_OK) {
+	if (f->to.dialect->decode_event(&f->ctx, ev, &facts) != RC_OK) {
 		err_set(&words, RC_PROTOCOL, "protocol",
 			"the provider sent an event that does not read");
 		event_fail(f, ERROR_protocol, &words);
@@ -148,14 +178,16 @@ static bool event_relay(struct flow *f, const struct sse_event *ev)
 	if (facts.usage.present)
 		usage_replace(f, &facts.usage);
 	f->finished += facts.finished;
+	f->terminal |= facts.terminal;
+	f->ending |= facts.ending;
 	f->text_bytes += facts.text_bytes;
-	if (f->call.dialect->encode_event(&f->ctx, ev, &facts, &out) != RC_OK) {
+	if (event_encode(f, ev, &facts, &out) != RC_OK) {
 		err_set(&words, RC_TOO_LARGE, "protocol",
 			"the provider sent an event that is too long");
 		event_fail(f, ERROR_protocol, &words);
 		return false;
 	}
-	if (f->finished >= f->call.choices || facts.terminal) {
+	if (f->ending) {
 		if (buf_append(&f->tail, buf_str(&out)) != RC_OK) {
 			err_set(&words, RC_TOO_LARGE, "protocol",
 				"the provider sent too much behind its last event");
@@ -242,6 +274,48 @@ static enum error_class class_of_rc(enum rc rc)
 	}
 }
 
+/* The provider's words about a failure; a wait that they name counts where no header named one. */
+static enum error_class answer_classify(struct flow *f, struct str body)
+{
+	const enum error_class class =
+		f->to.dialect->classify(f->status, body, f->mem, &f->class_err);
+
+	if (f->retry_after_s <= 0 && f->class_err.retry_after_s > 0)
+		f->retry_after_s = f->class_err.retry_after_s;
+	return class;
+}
+
+static enum error_class answer_too_large(struct flow *f)
+{
+	err_set(&f->class_err, RC_TOO_LARGE, "protocol",
+		"the provider's answer is too large to be written for the caller");
+	return ERROR_protocol;
+}
+
+/* A stream that was written anew needs its end written, too: with the tail, behind the booking. */
+static enum error_class stream_end(struct flow *f)
+{
+	if (!flow_translates(f) && !f->call.stream_array)
+		return ERROR_none;
+	return f->call.dialect->encode_end(&f->ctx, &f->usage, &f->tail) == RC_OK
+		       ? ERROR_none
+		       : answer_too_large(f);
+}
+
+static enum error_class answer_encode(struct flow *f, const struct facts *facts)
+{
+	struct buf whole = BUF_INIT(ROUTING_BODY_MAX);
+
+	if (facts->deltas_lost ||
+	    f->call.dialect->encode_response(&f->ctx, facts, &whole) != RC_OK) {
+		buf_clear(&whole);
+		return answer_too_large(f);
+	}
+	buf_clear(&f->answer);
+	f->answer = whole;
+	return ERROR_none;
+}
+
 /* What came back, once it is complete: ERROR_none if it is a whole answer. */
 enum error_class flow_answer_judge(struct flow *f)
 {
@@ -254,16 +328,16 @@ enum error_class flow_answer_judge(struct flow *f)
 	}
 	if (f->status / 100 != 2) {
 		secret_redact(&f->mark, f->answer.ptr, f->answer.len);
-		return f->call.dialect->classify(f->status, body, f->mem, &f->class_err);
+		return answer_classify(f, body);
 	}
 	if (f->call.stream && f->event_stream) {
-		if (f->finished >= f->call.choices)
-			return ERROR_none;
+		if (f->to.dialect->finish_ends ? f->finished >= f->call.choices : f->terminal)
+			return stream_end(f);
 		err_set(&f->class_err, RC_PROTOCOL, "protocol",
 			"the provider's stream ended early");
 		return ERROR_protocol;
 	}
-	if (f->call.dialect->decode_response(&f->ctx, body, &facts) != RC_OK ||
+	if (f->to.dialect->decode_response(&f->ctx, body, &facts) != RC_OK ||
 	    (f->call.stream && facts.error == ERROR_none)) {
 		err_set(&f->class_err, RC_PROTOCOL, "protocol",
 			"the provider's answer does not read as one");
@@ -276,5 +350,5 @@ enum error_class flow_answer_judge(struct flow *f)
 	if (facts.usage.present)
 		usage_replace(f, &facts.usage);
 	f->text_bytes = facts.text_bytes;
-	return ERROR_none;
+	return flow_translates(f) ? answer_encode(f, &facts) : ERROR_none;
 }

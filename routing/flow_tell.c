@@ -40,6 +40,22 @@ void flow_note_attempt(struct flow *f, const char *outcome, bool billed)
 		f->attempts_json.len = before;
 }
 
+/* What of the request had no words at the target and was left out: never silently. */
+static void header_dropped(struct flow *f)
+{
+	AUTO(buf) struct buf list = BUF_INIT(FLOW_FALLBACK_TEXT);
+	const struct chat_losses *l = &f->out.losses;
+
+	for (size_t i = 0; i < l->count; i++)
+		if (buf_printf(&list, "%s%.*s", i ? ", " : "", STR_FMT(l->name[i])) != RC_OK)
+			break;
+	for (size_t i = 0; i < list.len; i++)
+		if (list.ptr[i] < ' ' || list.ptr[i] > '~')
+			list.ptr[i] = '?';
+	if (list.len > 0)
+		http_add_header(f->req, "x-tollgate-dropped", buf_str(&list));
+}
+
 void flow_headers(struct flow *f)
 {
 	struct http_request *r = f->req;
@@ -56,6 +72,7 @@ void flow_headers(struct flow *f)
 	http_add_header(r, "x-tollgate-attempts", str_from(number));
 	if (f->fallback.len > 0)
 		http_add_header(r, "x-tollgate-fallback", buf_str(&f->fallback));
+	header_dropped(f);
 }
 
 void flow_header_overhead(struct flow *f)
@@ -172,9 +189,9 @@ void flow_error_event(struct flow *f)
 void flow_error_reply(struct flow *f)
 {
 	AUTO(buf) struct buf body = BUF_INIT(2 * FLOW_PLAN_TEXT);
-	struct error_answer a = error_answer(f->rc, &f->err);
-	int status =
-		error_render(f->rc, &f->err, f->req->id_text, "openai_chat", error_extra(f), &body);
+	const enum error_shape shape = f->call.dialect->errors;
+	struct error_answer a = error_answer(f->rc, &f->err, shape);
+	int status = error_render(f->rc, &f->err, f->req->id_text, shape, error_extra(f), &body);
 
 	flow_headers(f);
 	flow_header_limits(f);

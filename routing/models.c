@@ -181,7 +181,8 @@ void handle_provider_list(struct http_request *r)
 		json_put_z(&o, "key_example", p->key_example);
 		json_put_z(&o, "key_page", p->key_page);
 		json_put_z(&o, "dialect", p->speaks);
-		json_put_bool(&o, "supported", p->dialect != NULL); /* calls, not connecting */
+		json_put_bool(&o, "supported",
+			      p->endpoints[0].dialect != NULL); /* calls, not connecting */
 		json_arr(&o, "tests");
 		json_put_z(&o, NULL, probe_action_name(PROBE_AUTH));
 		json_put_z(&o, NULL, probe_action_name(PROBE_MODELS));
@@ -326,7 +327,7 @@ static void put_profiles(struct listing *l, const struct snapshot *s)
 		const struct profile *p = &s->profiles[i];
 		struct by_profile b = {l, p};
 
-		if (!p->provider || !p->provider->dialect || !p->endpoint_ok ||
+		if (!p->provider || !p->provider->endpoints[0].dialect || !p->endpoint_ok ||
 		    !str_is(p->status, "active"))
 			continue;
 		for (size_t k = 0; k < p->listed_count; k++)

@@ -15,6 +15,8 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "routing/dialect.h"
+#include "routing/provider.h"
 #include "server/base/json.h"
 
 /* No ordinary text takes fewer tokens than a sixteenth of its bytes: below that a prompt surely does not fit. */
@@ -106,7 +108,7 @@ static void reason(struct candidate *c, const char *fmt, ...)
 	va_end(ap);
 }
 
-static bool judge_profile(struct candidate *c)
+static bool judge_profile(const struct call *call, struct candidate *c)
 {
 	const struct profile *p = c->profile;
 
@@ -115,8 +117,10 @@ static bool judge_profile(struct candidate *c)
 	else if (!str_is(p->status, "active") || !p->endpoint_ok ||
 		 (p->provider->secret_required && !p->has_secret))
 		reason(c, "disabled");
-	else if (!p->provider->dialect) /* connected, but nobody here translates for it */
-		reason(c, "capability_missing:%s:%s", p->provider->speaks, p->provider->id);
+	else if (!c->endpoint && provider_does(c->provider, (int)call->dialect->operation))
+		reason(c, "capability_missing:%s", call->dialect->name);
+	else if (!c->endpoint) /* it may be connected for something else */
+		reason(c, "capability_missing:%s", operation_name(call->dialect->operation));
 	return c->reason[0] == '\0';
 }
 
@@ -245,7 +249,7 @@ static void judge(struct build *b, const struct selector *s, struct candidate *c
 	enum rc bounded = platform ? bound(in, c) : RC_OK;
 	bool payable = may_pay(b, s, c);
 
-	if (!judge_profile(c))
+	if (!judge_profile(in->call, c))
 		return;
 	if (!payable)
 		reason(c, "billing_not_allowed");
@@ -311,6 +315,7 @@ static void add(struct build *b, const struct selector *s, const struct profile 
 		return;
 	c->profile = p;
 	c->provider = p->provider;
+	c->endpoint = provider_endpoint(p->provider, b->in->call->dialect);
 	c->info = model_info(b->in, p, s->model);
 	c->price =
 		b->in->book ? price_find(b->in->book, str_from(p->provider->id), s->model) : NULL;

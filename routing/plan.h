@@ -34,6 +34,8 @@ struct candidate {
 	const struct profile *profile;
 	const struct route_target *asked;
 	const struct provider *provider;
+	const struct provider_endpoint
+		*endpoint;		 /* for the call's dialect; never NULL with `use` */
 	struct str model;		 /* upstream's id */
 	const struct model_info *info;	 /* NULL: not in the catalogue */
 	const struct price_model *price; /* NULL: none */

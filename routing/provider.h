@@ -33,12 +33,21 @@ enum provider_text {
 };
 enum provider_voice { PROVIDER_VOICE_NONE, PROVIDER_VOICE_OPENAI, PROVIDER_VOICE_ELEVENLABS };
 
+/* One thing that a provider does, and in which words. `path` may have {model}, which is filled in percent-encoded. */
+struct provider_endpoint {
+	const struct dialect *dialect; /* NULL: the list's end */
+	const char *path;
+	const char *path_stream; /* NULL: the same */
+};
+#define PROVIDER_ENDPOINTS_MAX 10
+
 struct provider {
-	const char *id;	   /* "openai" */
-	const char *label; /* for people */
-	const struct dialect
-		*dialect;	/* NULL: known, but not spoken by this build: refused clearly */
-	const char *speaks;	/* the wire language it wants, spoken by this build or not */
+	const char *id;	    /* "openai" */
+	const char *label;  /* for people */
+	const char *speaks; /* the wire language of its chat, or what else it is for */
+	/* What calls go to. Of those for one operation the first is its own language; the others it speaks too, and a caller's
+	 * own dialect goes before. */
+	struct provider_endpoint endpoints[PROVIDER_ENDPOINTS_MAX];
 	const char *base_url;	/* default; NULL: the profile must name one */
 	bool base_url_settable; /* may a profile name its own? */
 	enum curlm_secret_form secret_form;
@@ -66,6 +75,12 @@ struct provider {
 };
 extern const struct provider providers[];	     /* ends with id NULL */
 const struct provider *provider_find(struct str id); /* NULL: no such id */
+/* The endpoint for a call in dialect `caller`: one of the same dialect, else the first of the same operation that can be
+ * translated to. NULL: the provider cannot do it. Pure. */
+const struct provider_endpoint *provider_endpoint(const struct provider *p,
+						  const struct dialect *caller);
+/* Has it an endpoint for `o`, as its enum operation? Pure. */
+bool provider_does(const struct provider *p, int operation);
 /* Does this look like a key of `p`? RC_INVALID, code invalid_secret: `err` says what it looks like instead (a key
  * of another provider, one of our own), how keys of `p` look and where to get one. Never quotes the key. Pure. */
 MUST_CHECK enum rc provider_key_check(const struct provider *p, struct str key, struct err *err);

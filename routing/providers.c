@@ -1,9 +1,8 @@
 /* routing/providers.c - the table of providers.
  *
  * A row says where a provider is, which dialect it speaks, how it wants its key, and its quirks; a new provider of a
- * known dialect is a row, its error markers (probe_read.c) and its fixtures. A row whose dialect is NULL can be
- * connected, tested, rotated and revoked, but serves no call: its language, or what is its own in a language that
- * is spoken, is not translated by this build, and the plan passes it over by name. Base URLs, auth forms, probes
+ * known dialect is a row, its error markers (probe_read.c) and its fixtures. A row without endpoints can be
+ * connected, tested, rotated and revoked, but serves no call, and the plan passes it over by name. Base URLs, auth forms, probes
  * and shapes are those that the vendors' own API references state; private servers (vllm, ollama, ...) have no
  * address of their own.
  *
@@ -14,6 +13,10 @@
 #define CHAT                                                                                       \
 	.speaks = "openai_chat", .path_chat = "/chat/completions", .path_models = "/models",       \
 	.text = PROVIDER_TEXT_CHAT
+#define TO_CHAT                                                                                    \
+	{                                                                                          \
+		&dialect_openai_chat, "/chat/completions", NULL                                    \
+	}
 #define BEARER	  .secret_form = CURLM_SECRET_BEARER
 #define HEADER(h) .secret_form = CURLM_SECRET_HEADER, .secret_header = (h)
 
@@ -21,7 +24,6 @@ const struct provider providers[] = {
 	{
 		.id = "openai",
 		.label = "OpenAI",
-		.dialect = &dialect_openai_chat,
 		.base_url = "https://api.openai.com/v1",
 		.base_url_settable = true, /* regional hosts */
 		BEARER,
@@ -30,6 +32,7 @@ const struct provider providers[] = {
 		.key_example = "sk-...",
 		.key_page = "https://platform.openai.com/api-keys",
 		CHAT,
+		.endpoints = {TO_CHAT},
 		.voice = PROVIDER_VOICE_OPENAI,
 		.voice_model = "tts-1",
 		.max_completion_tokens = true,
@@ -38,11 +41,11 @@ const struct provider providers[] = {
 	{
 		.id = "openai_compatible",
 		.label = "OpenAI-compatible endpoint",
-		.dialect = &dialect_openai_chat,
 		.base_url_settable = true,
 		BEARER,
 		.key_example = "whatever the endpoint expects",
 		CHAT,
+		.endpoints = {TO_CHAT},
 		.voice = PROVIDER_VOICE_OPENAI,
 		.stream_usage_option = true,
 	},
@@ -249,6 +252,29 @@ const struct provider *provider_find(struct str id)
 		if (str_is(id, p->id))
 			return p;
 	return NULL;
+}
+
+const struct provider_endpoint *provider_endpoint(const struct provider *p,
+						  const struct dialect *caller)
+{
+	const struct provider_endpoint *found = NULL;
+
+	for (const struct provider_endpoint *e = p->endpoints; e->dialect; e++) {
+		if (e->dialect == caller)
+			return e;
+		if (!found && e->dialect->operation == caller->operation &&
+		    e->dialect->encode_ask && caller->decode_ask)
+			found = e;
+	}
+	return found;
+}
+
+bool provider_does(const struct provider *p, int operation)
+{
+	for (const struct provider_endpoint *e = p->endpoints; e->dialect; e++)
+		if ((int)e->dialect->operation == operation)
+			return true;
+	return false;
 }
 
 /* ---- what a key looks like -------------------------------------------------------------------- */

@@ -25,12 +25,25 @@ void routing_add_error_headers(struct http_request *r, const struct error_answer
 	}
 }
 
+/* Whose client asks on this path: it reads its own dialect's errors and no other. */
+static enum error_shape shape_of_path(struct http_request *r)
+{
+	if (str_starts(r->path, STR("/v1/messages")))
+		return ERROR_SHAPE_ANTHROPIC;
+	if (str_starts(r->path, STR("/v1beta/")))
+		return ERROR_SHAPE_GEMINI;
+	if (str_starts(r->path, STR("/v1/models")) && http_header(r, "anthropic-version").ptr)
+		return ERROR_SHAPE_ANTHROPIC;
+	return ERROR_SHAPE_OPENAI;
+}
+
 static int render_error(struct http_request *r, enum rc rc, const struct err *err, struct buf *body)
 {
-	struct error_answer a = error_answer(rc, err);
+	const enum error_shape shape = shape_of_path(r);
+	struct error_answer a = error_answer(rc, err, shape);
 
 	routing_add_error_headers(r, &a);
-	return error_render(rc, err, r->id_text, "openai_chat", STR(""), body);
+	return error_render(rc, err, r->id_text, shape, STR(""), body);
 }
 
 /* ---- the caller's own purse, on the data plane ------------------------------------------------------ */
@@ -43,6 +56,11 @@ static void handle_credits(struct http_request *r)
 static void handle_generation(struct http_request *r)
 {
 	billing_reply_generation(r, vault_principal(r)->org, r->params[0]);
+}
+
+static void handle_chat_completions(struct http_request *r)
+{
+	flow_begin(r, &dialect_openai_chat, &(struct call_head){0});
 }
 
 /* A path of interface.md whose dialect this version does not speak: refused by name, after the caller is known. */
@@ -83,7 +101,7 @@ static const struct setting settings[] = {
 	SETTING_LAST};
 
 static const struct endpoint endpoints[] = {
-	{"POST", "/v1/chat/completions", SURFACE_DATA, CALLERS, 0, true, flow_chat_completions,
+	{"POST", "/v1/chat/completions", SURFACE_DATA, CALLERS, 0, true, handle_chat_completions,
 	 "A completion in the OpenAI chat dialect, streamed or not"},
 	{"GET", "/v1/models", SURFACE_DATA, CALLERS, 0, false, handle_openai_models,
 	 "Models this key can ask for"},

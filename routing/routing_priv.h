@@ -68,7 +68,11 @@ void cooldown_collect(struct routing_worker *rw, const struct snapshot_set *set,
 		      const struct cooldown **ret, size_t *ret_count);
 
 /* flow.c */
-void flow_chat_completions(struct http_request *r);
+/* A call in `dialect` begins; the request is answered by it. `head` is copied; its strings live with the request. */
+struct dialect;
+struct call_head;
+void flow_begin(struct http_request *r, const struct dialect *dialect,
+		const struct call_head *head);
 void flow_end_all(
 	struct routing_worker *rw); /* the worker stops: every call ends, unsettled ones detach */
 

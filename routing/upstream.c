@@ -6,11 +6,62 @@
 
 #include "routing/provider.h"
 
-#define UPSTREAM_HEADERS_MAX 8
-#define UPSTREAM_WAIT_MAX_S  (24 * 3600)
+#define UPSTREAM_HEADERS_MAX	  12
+#define UPSTREAM_HEADER_BYTES_MAX 4096 /* a list of betas is long */
+#define UPSTREAM_WAIT_MAX_S	  (24 * 3600)
 
 /* What a caller may say to a provider through us (security.md 3.2); never Host, Cookie or credentials. */
-static const char *const forwarded[] = {"openai-beta", "traceparent"};
+static const char *const forwarded[] = {"traceparent"};
+/* ... and what belongs to the dialect's own body: only where both sides speak it. Whatever the caller sends goes, for a
+ * field in the body may need its name in the header. */
+static const char *const forwarded_own[] = {"openai-beta", "anthropic-version", "anthropic-beta",
+					    "x-goog-api-client"};
+
+struct str upstream_path(const struct provider_endpoint *e, struct str model, bool stream,
+			 struct arena *mem)
+{
+	static const char hex[] = "0123456789ABCDEF";
+	const struct str path = str_from(stream && e->path_stream ? e->path_stream : e->path);
+	const ptrdiff_t at = str_find_str(path, STR("{model}"));
+	char *name = arena_alloc(mem, model.len * 3 + 1);
+	size_t n = 0;
+
+	if (at < 0)
+		return path;
+	for (size_t i = 0; i < model.len; i++) {
+		const unsigned char c = (unsigned char)model.ptr[i];
+
+		if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+		    memchr("-._~/:@", c, 7)) {
+			name[n++] = (char)c;
+		} else {
+			name[n++] = '%';
+			name[n++] = hex[c >> 4];
+			name[n++] = hex[c & 15];
+		}
+	}
+	return arena_printf(mem, "%.*s%.*s%.*s", (int)at, path.ptr, (int)n, name,
+			    STR_FMT(str_slice(path, (size_t)at + 7, path.len)));
+}
+
+static void forward(const struct http_request *client, const char *const *names, size_t count,
+		    struct curlm_header *headers, size_t *n)
+{
+	for (size_t i = 0; client && i < count; i++) {
+		struct str value = http_header(client, names[i]);
+
+		if (value.ptr && value.len <= UPSTREAM_HEADER_BYTES_MAX)
+			headers[(*n)++] = (struct curlm_header){names[i], value};
+	}
+}
+
+static bool has_header(const struct curlm_header *headers, size_t n, const char *name)
+{
+	for (size_t i = 0; i < n; i++)
+		if (str_eq_nocase(str_from(headers[i].name), str_from(name)))
+			return true;
+	return false;
+}
 
 struct curlm_call *upstream_start(struct curlm *m, const struct upstream_request *u,
 				  const struct curlm_handlers *h, struct arena *mem)
@@ -24,15 +75,14 @@ struct curlm_call *upstream_start(struct curlm *m, const struct upstream_request
 								 : STR("application/json")};
 	headers[n++] = (struct curlm_header){"User-Agent", STR("tollgate")};
 	if (u->body.len > 0)
-		headers[n++] = (struct curlm_header){"Content-Type", STR("application/json")};
-	if (p->header_name)
+		headers[n++] = (struct curlm_header){"Content-Type",
+						     u->content_type.len ? u->content_type
+									 : STR("application/json")};
+	forward(u->client, forwarded, ARRAY_LEN(forwarded), headers, &n);
+	if (u->same_dialect)
+		forward(u->client, forwarded_own, ARRAY_LEN(forwarded_own), headers, &n);
+	if (p->header_name && !has_header(headers, n, p->header_name))
 		headers[n++] = (struct curlm_header){p->header_name, str_from(p->header_value)};
-	for (size_t i = 0; u->client && i < ARRAY_LEN(forwarded); i++) {
-		struct str value = http_header(u->client, forwarded[i]);
-
-		if (value.ptr && value.len <= 512)
-			headers[n++] = (struct curlm_header){forwarded[i], value};
-	}
 	struct curlm_request r = {
 		.method = u->body.len > 0 ? "POST" : "GET",
 		.base = u->target->profile->base_url,

@@ -8,8 +8,10 @@
 
 struct upstream_request {
 	const struct candidate *target;
-	struct str path; /* the provider's path for this dialect */
-	struct str body; /* borrowed until done; empty: GET */
+	struct str path;	 /* the provider's path for this dialect */
+	struct str body;	 /* borrowed until done; empty: GET */
+	struct str content_type; /* empty: application/json */
+	bool same_dialect; /* the caller's: what it says in headers of that dialect goes along */
 	bool stream;
 	const struct secret *secret; /* NULL: the endpoint needs none. Borrowed for the call */
 	struct curlm_timeouts timeouts;
@@ -17,6 +19,9 @@ struct upstream_request {
 	const struct http_request
 		*client; /* whose allow-listed headers are forwarded; may be NULL */
 };
+/* The endpoint's path with {model} filled in, percent-encoded as one segment but for its slashes. In `mem`. */
+struct str upstream_path(const struct provider_endpoint *e, struct str model, bool stream,
+			 struct arena *mem);
 struct curlm_call *upstream_start(struct curlm *m, const struct upstream_request *u,
 				  const struct curlm_handlers *h, struct arena *mem);
 /* Seconds a provider asks to wait: retry-after-ms before retry-after (seconds or date); 0: none. At most 24 h. */

@@ -230,7 +230,8 @@ static enum rc read_needs(const struct json *root, struct call *c, struct err *e
 	return RC_OK;
 }
 
-static enum rc decode_request(struct str body, struct arena *mem, struct call *ret, struct err *err)
+static enum rc decode_request(const struct call_head *head, struct str body, struct arena *mem,
+			      struct call *ret, struct err *err)
 {
 	struct call c = {.dialect = &dialect_openai_chat,
 			 .choices = 1,
@@ -238,6 +239,7 @@ static enum rc decode_request(struct str body, struct arena *mem, struct call *r
 			 .body_bytes = body.len,
 			 .body_text = body};
 
+	(void)head; /* all of it is in the body */
 	TRY(json_parse(body, JSON_NO_DUPLICATES, mem, &c.body, err));
 	if (json_type(c.body) != JSON_OBJECT)
 		return err_set(err, RC_INVALID, "invalid_request_error",
@@ -475,6 +477,7 @@ static enum rc read_facts(struct dialect_ctx *ctx, const struct json *root, stru
 	read_usage(root, f);
 	f->usage_only = f->usage.present && json_len(choices) == 0;
 	ctx->finished_choices += f->finished;
+	f->ending = ctx->call && ctx->finished_choices >= ctx->call->choices;
 	ctx->saw_error |= f->error != ERROR_none;
 	return RC_OK;
 }
@@ -486,7 +489,7 @@ static enum rc decode_event(struct dialect_ctx *ctx, const struct sse_event *ev,
 	struct json *root;
 
 	if (str_is(data, "[DONE]")) {
-		f.terminal = true;
+		f.terminal = f.ending = true;
 	} else if (!ev->comment && data.len > 0) {
 		if (json_parse(data, JSON_ALLOW_DUPLICATES, ctx->mem, &root, NULL) != RC_OK)
 			return RC_PROTOCOL;
@@ -514,12 +517,12 @@ static enum rc decode_response(struct dialect_ctx *ctx, struct str body, struct 
 
 static enum rc encode_error_event(const struct err *e, struct str tollgate_json, struct buf *out)
 {
-	struct error_answer a = error_answer(RC_NETWORK, e);
+	struct error_answer a = error_answer(RC_NETWORK, e, ERROR_SHAPE_OPENAI);
 	size_t before = out->len;
 	enum rc rc = buf_append(out, STR("data: "));
 
 	if (rc == RC_OK)
-		rc = error_openai_json(&a, e, tollgate_json, out);
+		rc = error_json(ERROR_SHAPE_OPENAI, &a, e, NULL, tollgate_json, out);
 	if (rc == RC_OK)
 		rc = buf_append(out, STR("\n\n"));
 	if (rc != RC_OK && out->ptr) {
@@ -542,6 +545,10 @@ static enum rc encode_event(struct dialect_ctx *ctx, const struct sse_event *ev,
 
 const struct dialect dialect_openai_chat = {
 	.name = "openai_chat",
+	.operation = OPERATION_chat,
+	.errors = ERROR_SHAPE_OPENAI,
+	.keepalive = ": keep-alive\n\n",
+	.finish_ends = true,
 	.decode_request = decode_request,
 	.encode_request = encode_request,
 	.decode_event = decode_event,

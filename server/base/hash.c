@@ -185,6 +185,17 @@ void hex_encode(struct str in, char *out)
 	*out = '\0';
 }
 
+enum rc base64_encode(struct str in, struct buf *out)
+{
+	if (in.len > INT_MAX / 4 * 3 - 3)
+		return RC_TOO_LARGE;
+	TRY(buf_reserve(out, (in.len + 2) / 3 * 4 + 1));
+	/* writes a NUL behind it, for which there is room */
+	out->len += (size_t)EVP_EncodeBlock((unsigned char *)out->ptr + out->len,
+					    (const unsigned char *)in.ptr, (int)in.len);
+	return RC_OK;
+}
+
 static int base64_digit(char c)
 {
 	if (c >= 'A' && c <= 'Z')

@@ -3,6 +3,7 @@
 #define SERVER_BASE_HASH_H
 #include <stddef.h>
 #include <stdint.h>
+#include "server/base/buf.h"
 #include "server/base/rc.h"
 #include "server/base/str.h"
 
@@ -19,6 +20,8 @@ uint64_t hash64(struct str in);	    /* keyed at start, for tables; never stored 
 MUST_CHECK enum rc random_bytes(void *out, size_t len);
 /* Lower-case hex of `in` into `out` (2 * len + 1 bytes). */
 void hex_encode(struct str in, char *out);
+/* Standard base64 with padding, appended to `out`: 4 characters for each 3 bytes begun. */
+MUST_CHECK enum rc base64_encode(struct str in, struct buf *out);
 /* Standard base64 with padding, strict: out_size at least 3/4 of the input. */
 MUST_CHECK enum rc base64_decode(struct str in, uint8_t *out, size_t out_size, size_t *ret_len);
 

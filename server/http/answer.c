@@ -374,7 +374,7 @@ void http_answer_fault(struct request *q, const struct http_fault *f)
 }
 
 /* --- streams ------------------------------------------------------------------------------------- */
-void http_stream_begin(struct http_request *r)
+void http_stream_begin_typed(struct http_request *r, const char *content_type)
 {
 	struct request *q = own(r);
 	struct http_conn *c = r->conn;
@@ -390,9 +390,14 @@ void http_stream_begin(struct http_request *r)
 		header_line(&q->headers, STR("cache-control"), STR("no-cache"));
 	if (!header_is_set(q, "x-accel-buffering"))
 		header_line(&q->headers, STR("x-accel-buffering"), STR("no"));
-	write_head(q, 200, "text/event-stream", -1);
+	write_head(q, 200, content_type, -1);
 	c->state = CONN_STREAM;
 	http_conn_flush(c);
+}
+
+void http_stream_begin(struct http_request *r)
+{
+	http_stream_begin_typed(r, "text/event-stream");
 }
 
 bool http_stream_write(struct http_request *r, struct str bytes)

@@ -118,6 +118,8 @@ void http_reply_data(struct http_request *r, int status, struct str data_json,
 /* Stream: 200 and Content-Type text/event-stream, chunked (HTTP/1.0: until close). Headers added before
  * win over the defaults (content-type, cache-control: no-cache, x-accel-buffering: no). */
 void http_stream_begin(struct http_request *r);
+/* The same for a body that is no event stream. */
+void http_stream_begin_typed(struct http_request *r, const char *content_type);
 /* Copies. False: the peer's buffer is over its high-water mark (256 KiB): stop producing until
  * on_drain. Writing to a peer that has gone is allowed and does nothing. */
 bool http_stream_write(struct http_request *r, struct str bytes);

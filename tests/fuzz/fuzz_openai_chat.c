@@ -15,6 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define CAP_TOKENS  4096
 
 static const struct dialect *const d = &dialect_openai_chat;
+static const struct call_head no_head;
 
 static void require(bool holds)
 {
@@ -40,7 +41,7 @@ static void request(struct str body, const char *provider, struct arena *mem)
 	struct call c, back;
 	struct err err = {0};
 
-	if (d->decode_request(body, mem, &c, &err) != RC_OK) {
+	if (d->decode_request(&no_head, body, mem, &c, &err) != RC_OK) {
 		check_err(&err);
 		return;
 	}
@@ -48,7 +49,7 @@ static void request(struct str body, const char *provider, struct arena *mem)
 	require(c.max_output >= 0 && c.max_output <= 1000000000 && c.text_bytes <= body.len);
 	require(c.media_tokens_max >= 0 && (c.needs & CAP_TEXT) && (c.stream || !c.usage_asked));
 	require(d->encode_request(&c, &t, mem, &out) == RC_OK);
-	require(d->decode_request(buf_str(&out), mem, &back, &err) == RC_OK);
+	require(d->decode_request(&no_head, buf_str(&out), mem, &back, &err) == RC_OK);
 	require(str_eq(back.model, t.model) && back.stream == c.stream);
 	require(back.usage_asked == (c.stream && t.provider->stream_usage_option));
 	require(back.max_output == (c.max_output ? c.max_output : CAP_TOKENS));

@@ -85,8 +85,12 @@ START_TEST(provider_rows)
 		ck_assert(!p->base_url || !str_ends(str_from(p->base_url), STR("/")));
 		ck_assert((p->secret_form == CURLM_SECRET_HEADER) == (p->secret_header != NULL));
 		ck_assert(!p->secret_required || p->key_page);
-		ck_assert(!p->dialect || (p->path_chat && p->path_chat[0] == '/'));
-		ck_assert(!p->dialect || (p->path_models && p->path_models[0] == '/'));
+		ck_assert(p->path_models && p->path_models[0] == '/');
+		for (const struct provider_endpoint *e = p->endpoints; e->dialect; e++) {
+			ck_assert_int_lt(e - p->endpoints, PROVIDER_ENDPOINTS_MAX - 1);
+			ck_assert(e->path && e->path[0] == '/');
+			ck_assert(!e->path_stream || e->path_stream[0] == '/');
+		}
 	}
 	ck_assert_uint_eq(rows, ARRAY_LEN(ids));
 	ck_assert_ptr_null(provider_find(STR("nobody")));
@@ -101,10 +105,10 @@ START_TEST(providers_that_are_spoken)
 	const struct provider *openai = provider_find(STR("openai"));
 	const struct provider *compatible = provider_find(STR("openai_compatible"));
 
-	ck_assert_ptr_eq(openai->dialect, &dialect_openai_chat);
+	ck_assert_ptr_eq(openai->endpoints[0].dialect, &dialect_openai_chat);
 	ck_assert(openai->max_completion_tokens && openai->stream_usage_option);
 	ck_assert(openai->secret_required);
-	ck_assert_ptr_eq(compatible->dialect, &dialect_openai_chat);
+	ck_assert_ptr_eq(compatible->endpoints[0].dialect, &dialect_openai_chat);
 	ck_assert(!compatible->max_completion_tokens && compatible->stream_usage_option);
 	ck_assert(!compatible->secret_required && !compatible->base_url);
 }

@@ -96,7 +96,7 @@ START_TEST(answer_per_code)
 
 	(void)err_set(&e, rows[_i].rc, rows[_i].code, "words");
 	e.retry_after_s = rows[_i].wait;
-	a = error_answer(rows[_i].rc, &e);
+	a = error_answer(rows[_i].rc, &e, ERROR_SHAPE_OPENAI);
 	ck_assert_int_eq(a.status, rows[_i].status);
 	ck_assert_str_eq(a.code, rows[_i].shown);
 	ck_assert_str_eq(a.type, rows[_i].type);
@@ -107,10 +107,10 @@ END_TEST
 
 START_TEST(answer_without_words)
 {
-	ck_assert_int_eq(error_answer(RC_INVALID, NULL).status, 400);
-	ck_assert_int_eq(error_answer(RC_OK, NULL).status, 500);
+	ck_assert_int_eq(error_answer(RC_INVALID, NULL, ERROR_SHAPE_OPENAI).status, 400);
+	ck_assert_int_eq(error_answer(RC_OK, NULL, ERROR_SHAPE_OPENAI).status, 500);
 	for (int rc = 0; rc <= RC_IO; rc++) {
-		struct error_answer a = error_answer((enum rc)rc, NULL);
+		struct error_answer a = error_answer((enum rc)rc, NULL, ERROR_SHAPE_OPENAI);
 
 		ck_assert(a.status >= 400 && a.status < 600);
 	}
@@ -131,12 +131,12 @@ START_TEST(body_in_openai_shape)
 	err_field(&e, "model");
 	err_hint(&e, "Look.");
 	err_detail(&e, "for the log alone");
-	ck_assert_int_eq(error_render(RC_NOT_FOUND, &e, "req_1", "openai_chat", STR_NULL, &body),
-			 404);
+	ck_assert_int_eq(
+		error_render(RC_NOT_FOUND, &e, "req_1", ERROR_SHAPE_OPENAI, STR_NULL, &body), 404);
 	ck_assert_str_eq(body.ptr, want);
 	buf_reset(&body);
-	ck_assert_int_eq(error_render(RC_NOT_FOUND, &e, "req_1", "not a dialect", STR(""), &body),
-			 404);
+	ck_assert_int_eq(
+		error_render(RC_NOT_FOUND, &e, "req_1", ERROR_SHAPE_OPENAI, STR(""), &body), 404);
 	ck_assert_str_eq(body.ptr, want);
 	buf_clear(&body);
 }
@@ -151,7 +151,7 @@ START_TEST(body_with_more_members)
 	struct err e = {0};
 
 	(void)err_set(&e, RC_INVALID, "invalid_json", "bad \"thing\"\n\x01");
-	ck_assert_int_eq(error_render(RC_INVALID, &e, "req_2", "openai_chat",
+	ck_assert_int_eq(error_render(RC_INVALID, &e, "req_2", ERROR_SHAPE_OPENAI,
 				      STR("\"needed\":\"1.5\",\"targets\":[{\"target\":\"a/b\"}]"),
 				      &body),
 			 400);
@@ -174,7 +174,7 @@ START_TEST(body_without_words)
 	struct arena *mem = arena_new(1u << 20);
 	struct json *root;
 
-	ck_assert_int_eq(error_render(RC_IO, NULL, NULL, NULL, STR_NULL, &body), 500);
+	ck_assert_int_eq(error_render(RC_IO, NULL, NULL, ERROR_SHAPE_OPENAI, STR_NULL, &body), 500);
 	ck_assert_int_eq(json_parse(buf_str(&body), JSON_NO_DUPLICATES, mem, &root, NULL), RC_OK);
 	arena_free(mem);
 	buf_clear(&body);
@@ -192,8 +192,9 @@ START_TEST(body_that_does_not_fit)
 		struct arena *mem = arena_new(1u << 20);
 		struct json *root;
 
-		ck_assert_int_eq(error_render(RC_INVALID, &e, "r", "openai_chat", STR_NULL, &body),
-				 400);
+		ck_assert_int_eq(
+			error_render(RC_INVALID, &e, "r", ERROR_SHAPE_OPENAI, STR_NULL, &body),
+			400);
 		ck_assert(body.len == 0 || json_parse(buf_str(&body), JSON_NO_DUPLICATES, mem,
 						      &root, NULL) == RC_OK);
 		arena_free(mem);
@@ -236,7 +237,7 @@ START_TEST(last_class_decides)
 	err_detail(&words, "status 400: raw");
 	rc = error_all_failed(failures[_i].last, &words, failures[_i].wait, &ret);
 	ck_assert_int_ne(rc, RC_OK);
-	a = error_answer(rc, &ret);
+	a = error_answer(rc, &ret, ERROR_SHAPE_OPENAI);
 	ck_assert_int_eq(a.status, failures[_i].status);
 	ck_assert_str_eq(a.code, failures[_i].code);
 	ck_assert_int_eq(a.should_retry, failures[_i].retry);

@@ -1,5 +1,6 @@
 /* test_plan.c - which target, and why: a table of worlds and calls, and the properties that hold in all. */
 #include "billing/price_priv.h"
+#include "routing/dialect.h"
 #include "routing/plan.h"
 #include "tests/unit/routing/fixture.h"
 
@@ -378,7 +379,7 @@ static const struct row rows[] = {
 	{.org = "m mistral byok *",
 	 .platform = PLATFORM,
 	 .model = "mistral-a",
-	 .want = "model: m/mistral-a=capability_missing:openai_chat:mistral !no_route"},
+	 .want = "model: m/mistral-a=capability_missing:chat !no_route"},
 	{.org = BYOK " disabled;b openai byok *",
 	 .platform = PLATFORM,
 	 .model = "gpt-a",
@@ -986,6 +987,7 @@ static void input_of(const struct row *row, struct world *w, struct call *call,
 {
 	w->provider = str_from(row->provider);
 	*call = (struct call){
+		.dialect = &dialect_openai_chat,
 		.model = str_from(row->model),
 		.providers = &w->provider,
 		.providers_count = row->provider != NULL,
@@ -1264,7 +1266,10 @@ START_TEST(candidates_are_bounded)
 	static char names[N][16];
 	struct snapshot org = {.profiles = many, .profiles_count = N};
 	struct snapshot platform = {0};
-	struct call call = {.model = STR("gpt-a"), .needs = CAP_TEXT, .choices = 1};
+	struct call call = {.dialect = &dialect_openai_chat,
+			    .model = STR("gpt-a"),
+			    .needs = CAP_TEXT,
+			    .choices = 1};
 	struct plan_input in = {.call = &call,
 				.org = &org,
 				.platform = &platform,
@@ -1307,7 +1312,8 @@ START_TEST(target_is_a_safe_header)
 			    .status = STR("active"),
 			    .has_secret = true};
 	struct snapshot org = {.profiles = &p, .profiles_count = 1};
-	struct call call = {.model = any[0], .needs = CAP_TEXT, .choices = 1};
+	struct call call = {
+		.dialect = &dialect_openai_chat, .model = any[0], .needs = CAP_TEXT, .choices = 1};
 	struct plan_input in = {.call = &call, .org = &org, .catalogue = &catalogue};
 	struct arena *mem = arena_new(ARENA_BYTES);
 	struct plan plan;

@@ -9,6 +9,7 @@
 #define OUT_BYTES   (1u << 20)
 
 static const struct dialect *const d = &dialect_openai_chat;
+static const struct call_head no_head;
 
 /* --- requests in ---------------------------------------------------------------------------------- */
 
@@ -101,8 +102,9 @@ START_TEST(bad_request_is_refused)
 	struct call c = {.choices = 77};
 	struct err err = {0};
 
-	ck_assert_int_eq(d->decode_request(str_from(bad_requests[_i].body), mem, &c, &err),
-			 RC_INVALID);
+	ck_assert_int_eq(
+		d->decode_request(&no_head, str_from(bad_requests[_i].body), mem, &c, &err),
+		RC_INVALID);
 	ck_assert_ptr_nonnull(err.code);
 	ck_assert_msg(err.message[0] != '\0', "no words");
 	ck_assert_str_eq(err.field, bad_requests[_i].field);
@@ -120,7 +122,7 @@ START_TEST(deep_nesting_is_refused)
 	struct err err = {0};
 
 	memset(deep, '[', len);
-	ck_assert_int_eq(d->decode_request(str_of(deep, len), mem, &c, &err), RC_INVALID);
+	ck_assert_int_eq(d->decode_request(&no_head, str_of(deep, len), mem, &c, &err), RC_INVALID);
 	ck_assert_ptr_nonnull(err.code);
 	arena_free(mem);
 	free(deep);
@@ -183,7 +185,7 @@ START_TEST(good_request_is_read)
 	struct err err = {0};
 	struct call c;
 
-	ck_assert_msg(d->decode_request(body, mem, &c, &err) == RC_OK, "%s", err.message);
+	ck_assert_msg(d->decode_request(&no_head, body, mem, &c, &err) == RC_OK, "%s", err.message);
 	ck_assert(str_is(c.model, "m"));
 	ck_assert_ptr_eq(c.dialect, d);
 	ck_assert_int_eq(c.stream, good_requests[_i].stream);
@@ -256,7 +258,8 @@ START_TEST(request_to_provider)
 	struct call c;
 
 	ck_assert_ptr_nonnull(t.provider);
-	ck_assert_int_eq(d->decode_request(str_from(encodings[_i].body), mem, &c, &err), RC_OK);
+	ck_assert_int_eq(d->decode_request(&no_head, str_from(encodings[_i].body), mem, &c, &err),
+			 RC_OK);
 	ck_assert_int_eq(d->encode_request(&c, &t, mem, &out), RC_OK);
 	ck_assert_str_eq(out.ptr, want);
 	buf_clear(&out);
@@ -272,7 +275,7 @@ START_TEST(request_that_does_not_fit)
 	struct err err = {0};
 	struct call c;
 
-	ck_assert_int_eq(d->decode_request(STR(OK "}"), mem, &c, &err), RC_OK);
+	ck_assert_int_eq(d->decode_request(&no_head, STR(OK "}"), mem, &c, &err), RC_OK);
 	ck_assert_int_eq(d->encode_request(&c, &t, mem, &out), RC_TOO_LARGE);
 	buf_clear(&out);
 	arena_free(mem);

@@ -88,34 +88,58 @@ void flow_header_overhead(struct flow *f)
 	hist_add(&routing_service(f->worker)->overhead, own);
 }
 
-static void limit_header(struct http_request *r, const char *what, int64_t limit, int64_t remaining,
-			 int64_t reset_ms)
+static void number_header(struct http_request *r, const char *name, int64_t n)
 {
-	char name[64], value[32];
+	char value[32];
 
-	if (limit <= 0)
-		return;
-	snprintf(name, sizeof name, "x-ratelimit-limit-%s", what);
-	snprintf(value, sizeof value, "%lld", (long long)limit);
-	http_add_header(r, name, str_from(value));
-	snprintf(name, sizeof name, "x-ratelimit-remaining-%s", what);
-	snprintf(value, sizeof value, "%lld", (long long)(remaining > 0 ? remaining : 0));
-	http_add_header(r, name, str_from(value));
-	snprintf(name, sizeof name, "x-ratelimit-reset-%s", what);
-	if (reset_ms < 1000)
-		snprintf(value, sizeof value, "%lldms", (long long)reset_ms);
-	else
-		snprintf(value, sizeof value, "%llds", (long long)((reset_ms + 999) / 1000));
+	snprintf(value, sizeof value, "%lld", (long long)(n > 0 ? n : 0));
 	http_add_header(r, name, str_from(value));
 }
 
+enum limited { LIMITED_REQUESTS, LIMITED_TOKENS };
+
+/* OpenAI says how long, Anthropic says when; each client reads its own. */
+static void limit_headers(struct http_request *r, bool anthropic, enum limited what, int64_t limit,
+			  int64_t remaining, int64_t reset_ms)
+{
+	static const char *const openai[][3] = {
+		{"x-ratelimit-limit-requests", "x-ratelimit-remaining-requests",
+		 "x-ratelimit-reset-requests"},
+		{"x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens",
+		 "x-ratelimit-reset-tokens"}};
+	static const char *const anthropics[][3] = {
+		{"anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-remaining",
+		 "anthropic-ratelimit-requests-reset"},
+		{"anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining",
+		 "anthropic-ratelimit-tokens-reset"}};
+	const char *const *names = anthropic ? anthropics[what] : openai[what];
+	char value[CLOCK_RFC3339_SIZE];
+
+	if (limit <= 0)
+		return;
+	number_header(r, names[0], limit);
+	number_header(r, names[1], remaining);
+	if (anthropic)
+		clock_rfc3339((clock_wall_ms() + reset_ms) * 1000, value);
+	else if (reset_ms < 1000)
+		snprintf(value, sizeof value, "%lldms", (long long)reset_ms);
+	else
+		snprintf(value, sizeof value, "%llds", (long long)((reset_ms + 999) / 1000));
+	http_add_header(r, names[2], str_from(value));
+}
+
+/* With every answer, so also what else each dialect's clients look for there. */
 void flow_header_limits(struct flow *f)
 {
 	const struct vault_limits *l = &f->limits;
+	const bool anthropic = f->call.dialect->errors == ERROR_SHAPE_ANTHROPIC;
 
-	limit_header(f->req, "requests", l->requests_limit, l->requests_remaining,
-		     l->requests_reset_ms);
-	limit_header(f->req, "tokens", l->tokens_limit, l->tokens_remaining, l->tokens_reset_ms);
+	if (anthropic)
+		http_add_header(f->req, "request-id", str_from(f->req->id_text));
+	limit_headers(f->req, anthropic, LIMITED_REQUESTS, l->requests_limit, l->requests_remaining,
+		      l->requests_reset_ms);
+	limit_headers(f->req, anthropic, LIMITED_TOKENS, l->tokens_limit, l->tokens_remaining,
+		      l->tokens_reset_ms);
 }
 
 static struct str targets_json(struct flow *f)

@@ -43,6 +43,8 @@ static int render_error(struct http_request *r, enum rc rc, const struct err *er
 	struct error_answer a = error_answer(rc, err, shape);
 
 	routing_add_error_headers(r, &a);
+	if (shape == ERROR_SHAPE_ANTHROPIC)
+		http_add_header(r, "request-id", str_from(r->id_text));
 	return error_render(rc, err, r->id_text, shape, STR(""), body);
 }
 
@@ -103,9 +105,9 @@ static const struct setting settings[] = {
 static const struct endpoint endpoints[] = {
 	{"POST", "/v1/chat/completions", SURFACE_DATA, CALLERS, 0, true, handle_chat_completions,
 	 "A completion in the OpenAI chat dialect, streamed or not"},
-	{"GET", "/v1/models", SURFACE_DATA, CALLERS, 0, false, handle_openai_models,
+	{"GET", "/v1/models", SURFACE_DATA, CALLERS, 0, false, handle_data_models,
 	 "Models this key can ask for"},
-	{"GET", "/v1/models/{id...}", SURFACE_DATA, CALLERS, 0, false, handle_openai_model,
+	{"GET", "/v1/models/{id...}", SURFACE_DATA, CALLERS, 0, false, handle_data_model,
 	 "One model"},
 	{"GET", "/v1/credits", SURFACE_DATA, CALLERS, 0, false, handle_credits,
 	 "The caller's own balance"},
@@ -126,8 +128,10 @@ static const struct endpoint endpoints[] = {
 	 "Not served by this version"},
 	{"POST", "/v1beta/models/{model...}", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
 	 "Not served by this version"},
-	{"GET", "/v1beta/models", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
-	 "Not served by this version"},
+	{"GET", "/v1beta/models", SURFACE_DATA, CALLERS, 0, false, handle_gemini_models,
+	 "Models this key can ask for, in Gemini's shape"},
+	{"GET", "/v1beta/models/{model...}", SURFACE_DATA, CALLERS, 0, false, handle_gemini_model,
+	 "One model, in Gemini's shape"},
 
 	{"GET", ORG "/profiles", SURFACE_ADMIN, READERS, 0, false, handle_profile_list,
 	 "Provider profiles, secrets masked"},

@@ -155,12 +155,26 @@ void handle_config_plan(struct http_request *r); /* orgconfig.c */
 void handle_config_apply(struct http_request *r);
 int config_command(struct cli *cli, int argc, char **argv); /* orgconfig_cli.c: plan | apply */
 void handle_org_models(struct http_request *r);
+/* models.c: a page of a list that no table has: its cursor is how many came before. */
+struct slice {
+	size_t first, limit; /* limit 0: no page, but all of it */
+	size_t at;	     /* how many were offered */
+	bool more;
+};
+bool slice_read(struct http_request *r,
+		struct slice *ret); /* false, and answered: the query is none of a list */
+bool slice_takes(struct slice *s);  /* the next one is there: does it stand on this page? */
+void slice_reply(struct http_request *r, const struct slice *s, struct str list);
+/* listing.c: what an org, or a key, can ask for. */
+void handle_data_models(struct http_request *r); /* OpenAI's shape, or Anthropic's */
+void handle_data_model(struct http_request *r);
+void handle_gemini_models(struct http_request *r);
+void handle_gemini_model(struct http_request *r);
+
 void handle_model_list(struct http_request *r);
 void handle_model_show(struct http_request *r);
 void handle_model_put(struct http_request *r);
 void handle_provider_list(struct http_request *r);
-void handle_openai_models(struct http_request *r);
-void handle_openai_model(struct http_request *r);
 int routing_command(struct cli *cli, int argc, char **argv); /* profile | route | explain */
 /* "/admin/v1/orgs/ORG/REST[/NAME]", what others named percent-encoded. */
 struct str routing_org_path(struct cli *cli, const char *org, const char *rest, const char *name);

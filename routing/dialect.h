@@ -71,9 +71,10 @@ struct dialect {
 			      struct err *err);
 	/* ---- the request to a provider ---- */
 	/* The caller's own bytes, for a target of the same dialect. Changes `model`, injects usage and maximum output, takes
-	 * out state that another provider made (CHAT_OPAQUE_MARK); all else passes through. */
+	 * out state that another provider made (CHAT_OPAQUE_MARK) and what this provider would refuse the whole request
+	 * for; all else passes through. RC_UNSUPPORTED, RC_INVALID: as encode_ask(). */
 	enum rc (*encode_request)(const struct call *c, const struct dialect_target *t,
-				  struct arena *mem, struct buf *out);
+				  struct arena *mem, struct outgoing *out, struct err *err);
 	/* In this dialect what was asked in another. RC_UNSUPPORTED: it has no words for a field that `err` names
 	 * (chat_cannot()). RC_INVALID: what was asked makes no sense anywhere. NULL: nothing is translated to it. */
 	enum rc (*encode_ask)(const struct call *c, const struct ask *ask,

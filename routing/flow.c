@@ -432,7 +432,7 @@ static enum rc encode(struct flow *f, struct err *err)
 	const struct dialect *there = f->to.dialect;
 
 	if (!flow_translates(f))
-		return there->encode_request(&f->call, &f->to, f->mem, &f->body);
+		return there->encode_request(&f->call, &f->to, f->mem, &f->out, err);
 	if (!f->ask) {
 		struct ask *ask = ARENA_NEW(f->mem, struct ask);
 

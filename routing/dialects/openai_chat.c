@@ -291,12 +291,13 @@ static enum rc options_with_usage(const struct call *c, struct arena *mem, struc
 }
 
 static enum rc encode_request(const struct call *c, const struct dialect_target *t,
-			      struct arena *mem, struct buf *out)
+			      struct arena *mem, struct outgoing *out, struct err *err)
 {
 	struct json_edit edits[EDITS_MAX];
 	struct str raw;
 	size_t n = 0;
 
+	(void)err;
 	if (!str_eq(c->model, t->model)) {
 		TRY(quoted(t->model, mem, &raw));
 		edit_add(edits, &n, "model", raw);
@@ -313,7 +314,8 @@ static enum rc encode_request(const struct call *c, const struct dialect_target 
 			 t->provider->max_completion_tokens ? "max_completion_tokens"
 							    : "max_tokens",
 			 arena_printf(mem, "%lld", (long long)t->max_output_cap));
-	return n > 0 ? json_write_edited(c->body, edits, n, out) : buf_append(out, c->body_text);
+	return n > 0 ? json_write_edited(c->body, edits, n, out->body)
+		     : buf_append(out->body, c->body_text);
 }
 
 /* --- answers ------------------------------------------------------------------------------------ */

@@ -35,6 +35,7 @@ static void check_err(const struct err *e)
 static void request(struct str body, const char *provider, struct arena *mem)
 {
 	AUTO(buf) struct buf out = BUF_INIT(OUT_BYTES);
+	struct outgoing o = {.body = &out};
 	struct dialect_target t = {.provider = provider_find(str_from(provider)),
 				   .model = STR("vendor/new"),
 				   .max_output_cap = CAP_TOKENS};
@@ -48,7 +49,7 @@ static void request(struct str body, const char *provider, struct arena *mem)
 	require(c.model.len >= 1 && c.model.len <= 256 && c.choices >= 1 && c.choices <= 128);
 	require(c.max_output >= 0 && c.max_output <= 1000000000 && c.text_bytes <= body.len);
 	require(c.media_tokens_max >= 0 && (c.needs & CAP_TEXT) && (c.stream || !c.usage_asked));
-	require(d->encode_request(&c, &t, mem, &out) == RC_OK);
+	require(d->encode_request(&c, &t, mem, &o, &err) == RC_OK);
 	require(d->decode_request(&no_head, buf_str(&out), mem, &back, &err) == RC_OK);
 	require(str_eq(back.model, t.model) && back.stream == c.stream);
 	require(back.usage_asked == (c.stream && t.provider->stream_usage_option));

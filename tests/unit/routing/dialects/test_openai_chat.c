@@ -248,6 +248,7 @@ START_TEST(request_to_provider)
 {
 	struct arena *mem = arena_new(ARENA_BYTES);
 	struct buf out = BUF_INIT(OUT_BYTES);
+	struct outgoing o = {.body = &out};
 	struct dialect_target t = {
 		.provider = provider_find(str_from(encodings[_i].provider)),
 		.model = str_from(encodings[_i].model),
@@ -260,7 +261,7 @@ START_TEST(request_to_provider)
 	ck_assert_ptr_nonnull(t.provider);
 	ck_assert_int_eq(d->decode_request(&no_head, str_from(encodings[_i].body), mem, &c, &err),
 			 RC_OK);
-	ck_assert_int_eq(d->encode_request(&c, &t, mem, &out), RC_OK);
+	ck_assert_int_eq(d->encode_request(&c, &t, mem, &o, &err), RC_OK);
 	ck_assert_str_eq(out.ptr, want);
 	buf_clear(&out);
 	arena_free(mem);
@@ -271,12 +272,13 @@ START_TEST(request_that_does_not_fit)
 {
 	struct arena *mem = arena_new(ARENA_BYTES);
 	struct buf out = BUF_INIT(10);
+	struct outgoing o = {.body = &out};
 	struct dialect_target t = {.provider = provider_find(STR("openai")), .model = STR("n")};
 	struct err err = {0};
 	struct call c;
 
 	ck_assert_int_eq(d->decode_request(&no_head, STR(OK "}"), mem, &c, &err), RC_OK);
-	ck_assert_int_eq(d->encode_request(&c, &t, mem, &out), RC_TOO_LARGE);
+	ck_assert_int_eq(d->encode_request(&c, &t, mem, &o, &err), RC_TOO_LARGE);
 	buf_clear(&out);
 	arena_free(mem);
 }

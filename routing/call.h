@@ -10,6 +10,7 @@
 #include "server/base/arena.h"
 #include "server/base/buf.h"
 #include "server/base/err.h"
+#include "server/base/id.h"
 #include "server/base/json.h"
 
 struct dialect;
@@ -86,7 +87,8 @@ struct call_head {
 struct call_state {
 	const char *kind; /* "response", "conversation", "file", "cache", "container": static */
 	struct str id;
-	const char *field; /* of the request that names it: static */
+	const char *field;  /* of the request that names it: static */
+	struct uuid keeper; /* the profile that has it, once looked up (kept.h); zero: not known */
 };
 #define CALL_STATES_MAX 64
 

@@ -52,6 +52,8 @@ static const struct row rows[] = {
 	{"unavailable", 503, RETRY_YES, RETRY_AFTER_DEFAULT_S, NULL, NULL},
 	{"version_not_supported", 505, RETRY_NO, 0, NULL, NULL},
 	/* a provider about the request itself */
+	{"previous_response_not_found", 400, RETRY_NO, 0, NULL, NULL},
+	{"state_not_found", 404, RETRY_NO, 0, NULL, NULL},
 	{"unsupported_parameter", 400, RETRY_NO, 0, NULL, NULL},
 	{"unsupported_value", 400, RETRY_NO, 0, NULL, NULL},
 	{"invalid_value", 400, RETRY_NO, 0, NULL, NULL},

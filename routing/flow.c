@@ -1,6 +1,6 @@
 /* routing/flow.c - the life of a call. Read this first.
  *
- *   DECODE -> RESOLVE(ING) -> PLAN -> TARGET -> ENCODE -> AUTHORISE/ING -> OPEN(ING) -> SEND -> RELAYING
+ *   DECODE -> RESOLVE(ING) -> FIND/ING -> PLAN -> TARGET -> ENCODE -> AUTHORISE/ING -> OPEN(ING) -> SEND -> RELAYING
  *                                       ^                                                |
  *                                       |  failed before the first content: next target  |
  *                                       +------------------------------------------------+
@@ -176,7 +176,7 @@ static void flow_on_resolved(void *arg, enum rc rc, struct snapshot_set set, con
 static enum flow_state flow_resolve(struct flow *f)
 {
 	if (snapshot_try(f->worker, f->who->org, &f->set))
-		return FLOW_PLAN;
+		return FLOW_FIND;
 	f->resolving = snapshot_get(f->worker, f->who->org, flow_on_resolved, f);
 	return FLOW_RESOLVING;
 }
@@ -231,7 +231,45 @@ static enum flow_state flow_resolving(struct flow *f)
 		f->err.retry_after_s = 2;
 		return flow_refuse(f, RC_UNAVAILABLE, FLOW_END_no_target);
 	}
-	return FLOW_PLAN;
+	return FLOW_FIND;
+}
+
+/* ---- FIND: who keeps the response, conversation or file that this call builds on ------------------------------ */
+
+static void flow_on_found(void *arg, enum rc rc)
+{
+	struct flow *f = arg;
+
+	f->finding = NULL;
+	f->rc = rc;
+	flow_run(f);
+}
+
+static enum flow_state flow_find(struct flow *f)
+{
+	if (f->call.states_count == 0)
+		return FLOW_PLAN;
+	f->finding = kept_find(f->worker, f->who->org, &f->call, f->mem, flow_on_found, f);
+	return FLOW_FINDING;
+}
+
+static enum flow_state flow_finding(struct flow *f)
+{
+	if (flow_is_over(f)) {
+		if (f->finding)
+			kept_find_cancel(f->finding);
+		f->finding = NULL;
+		return flow_over(f);
+	}
+	if (f->finding)
+		return FLOW_WAIT;
+	if (f->rc == RC_OK)
+		return FLOW_PLAN;
+	err_set(&f->err, RC_UNAVAILABLE, "unavailable",
+		"who keeps what %s names cannot be looked up now", f->call.states[0].field);
+	err_hint(&f->err, "try again shortly");
+	f->err.retry_after_s = 2;
+	return flow_refuse(f, RC_UNAVAILABLE, FLOW_END_no_target);
 }
 
 /* ---- PLAN: who could answer, in which order, and why not the others --------------------------------- */
@@ -443,26 +481,43 @@ static enum rc encode(struct flow *f, struct err *err)
 	return there->encode_ask(&f->call, f->ask, &f->to, f->mem, &f->out, err);
 }
 
-static enum flow_state flow_encode(struct flow *f)
+/* Nothing is written yet to the target in work, by this endpoint of it. */
+static void target_by(struct flow *f, const struct provider_endpoint *e)
 {
 	const struct candidate *c = f->target;
-	struct err err = {0};
-	enum rc rc;
 
 	buf_reset(&f->body);
 	f->to = (struct dialect_target){
 		.provider = c->provider,
-		.dialect = c->endpoint->dialect,
+		.dialect = e->dialect,
 		.model = c->model,
 		.max_output_cap = c->max_output_cap,
 		.max_output_known = c->info ? c->info->max_output : 0,
 	};
 	f->out = (struct outgoing){
 		.body = &f->body,
-		.path = upstream_path(c->endpoint, c->model, f->call.stream, f->mem),
+		.path = upstream_path(e, c->model, f->call.stream, f->mem),
 		.content_type = STR("application/json"),
 	};
+}
+
+static enum flow_state flow_encode(struct flow *f)
+{
+	const struct candidate *c = f->target;
+	struct err err = {0};
+	enum rc rc;
+
+	target_by(f, c->endpoint);
 	rc = encode(f, &err);
+	/* what its own language has no words for another that it speaks may have */
+	for (const struct provider_endpoint *e = c->provider->endpoints;
+	     rc == RC_UNSUPPORTED && e->dialect; e++) {
+		if (e == c->endpoint || e->dialect->operation != f->call.operation ||
+		    !e->dialect->encode_ask)
+			continue;
+		target_by(f, e);
+		rc = encode(f, &(struct err){0});
+	}
 	switch (rc) {
 	case RC_OK:
 		return c->source == BILLING_PLATFORM ? FLOW_AUTHORISE : FLOW_OPEN;
@@ -812,6 +867,14 @@ static void flow_on_settled(void *arg, enum rc rc, money_t debited)
 	flow_run(f);
 }
 
+static void flow_on_noted(void *arg)
+{
+	struct flow *f = arg;
+
+	f->noting = NULL;
+	flow_run(f);
+}
+
 static enum flow_state flow_settle(struct flow *f)
 {
 	const int64_t left_ms = f->deadline_ms - clock_mono_ms();
@@ -845,6 +908,9 @@ static enum flow_state flow_settle(struct flow *f)
 		wait_ms = FLOW_SETTLE_OWN_MS;
 	loop_timer_set(f->worker->loop, &f->deadline, wait_ms, flow_on_deadline, f);
 	f->op = billing_settle(f->worker, &charge, flow_on_settled, f);
+	if (f->kept_id.len > 0) /* before its last bytes: the next call may come at once */
+		f->noting = kept_note(f->worker, f->who->org, "response", f->kept_id,
+				      f->target->profile->id, f->mem, flow_on_noted, f);
 	return FLOW_SETTLING;
 }
 
@@ -876,7 +942,7 @@ static enum flow_state flow_settling(struct flow *f)
 		f->rc = RC_UNAVAILABLE;
 		return FLOW_ANSWER;
 	}
-	return f->settled ? FLOW_ANSWER : FLOW_WAIT;
+	return f->settled && !(f->noting && !f->timed_out && !f->stopped) ? FLOW_ANSWER : FLOW_WAIT;
 }
 
 /* ---- ANSWER and REFUSE: the last bytes ------------------------------------------------------------------------------- */
@@ -944,6 +1010,8 @@ static void flow_free(struct flow *f)
 		vault_limits_correct(f->who->key_id, f->tokens_reserved,
 				     usage_total_in(&f->usage) + usage_total_out(&f->usage),
 				     f->reserved_at_ms);
+	if (f->noting)
+		kept_note_cancel(f->noting);
 	revoke_forget(f);
 	*f->link = f->next;
 	if (f->next)
@@ -970,7 +1038,8 @@ static void flow_free(struct flow *f)
 
 static enum flow_state (*const flow_do[FLOW_STATE_COUNT])(struct flow *) = {
 	[FLOW_DECODE] = flow_decode,	   [FLOW_RESOLVE] = flow_resolve,
-	[FLOW_RESOLVING] = flow_resolving, [FLOW_PLAN] = flow_plan,
+	[FLOW_RESOLVING] = flow_resolving, [FLOW_FIND] = flow_find,
+	[FLOW_FINDING] = flow_finding,	   [FLOW_PLAN] = flow_plan,
 	[FLOW_TARGET] = flow_target,	   [FLOW_AUTHORISE] = flow_authorise,
 	[FLOW_ENCODE] = flow_encode,	   [FLOW_AUTHORISING] = flow_authorising,
 	[FLOW_OPEN] = flow_open,	   [FLOW_OPENING] = flow_opening,

@@ -7,6 +7,8 @@
 	X(DECODE)                                                                                  \
 	X(RESOLVE)                                                                                 \
 	X(RESOLVING)                                                                               \
+	X(FIND)                                                                                    \
+	X(FINDING)                                                                                 \
 	X(PLAN)                                                                                    \
 	X(TARGET)                                                                                  \
 	X(ENCODE)                                                                                  \

@@ -8,6 +8,7 @@
 #include "routing/dialect.h"
 #include "routing/errors.h"
 #include "routing/flow.h"
+#include "routing/kept.h"
 #include "routing/routing_priv.h"
 #include "routing/upstream.h"
 #include "server/base/log.h"
@@ -54,6 +55,7 @@ struct flow {
 	int64_t tokens_reserved, reserved_at_ms;
 	struct snapshot_set set;
 	struct snapshot_call *resolving;
+	struct kept_find *finding; /* who keeps the state it builds on */
 	struct price_book *book;
 	struct plan plan;
 
@@ -104,6 +106,8 @@ struct flow {
 	enum billing_basis basis;
 	money_t debited;
 	bool settled;
+	struct str kept_id; /* the answer as its provider keeps it; empty: it does not */
+	struct kept_note *noting;
 
 	/* what the log, the headers and the usage row tell */
 	enum rc rc;

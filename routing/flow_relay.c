@@ -35,6 +35,7 @@ void flow_attempt_reset(struct flow *f)
 	f->usage = USAGE_NONE;
 	f->finished = 0;
 	f->terminal = f->ending = false;
+	f->kept_id = STR_NULL;
 	f->text_bytes = 0;
 	f->status = 0;
 	f->event_stream = f->up_done = false;
@@ -137,6 +138,14 @@ static void usage_replace(struct flow *f, const struct usage *u)
 	f->usage.flags |= flags | (shrank ? USAGE_FLAG_INCONSISTENT : 0);
 }
 
+/* The caller is told the provider's own id: a later call may name it. */
+static void keep(struct flow *f, const struct facts *facts)
+{
+	if (f->kept_id.len == 0 && facts->state_id.len > 0 && f->call.keeps_state &&
+	    !flow_translates(f))
+		f->kept_id = arena_str(f->mem, facts->state_id);
+}
+
 /* The event in the caller's words: its own bytes, or made from what it brought. */
 static enum rc event_encode(struct flow *f, const struct sse_event *ev, const struct facts *facts,
 			    struct buf *out)
@@ -181,6 +190,7 @@ static bool event_relay(struct flow *f, const struct sse_event *ev)
 	f->terminal |= facts.terminal;
 	f->ending |= facts.ending;
 	f->text_bytes += facts.text_bytes;
+	keep(f, &facts);
 	if (event_encode(f, ev, &facts, &out) != RC_OK) {
 		err_set(&words, RC_TOO_LARGE, "protocol",
 			"the provider sent an event that is too long");
@@ -350,5 +360,6 @@ enum error_class flow_answer_judge(struct flow *f)
 	if (facts.usage.present)
 		usage_replace(f, &facts.usage);
 	f->text_bytes = facts.text_bytes;
+	keep(f, &facts);
 	return flow_translates(f) ? answer_encode(f, &facts) : ERROR_none;
 }

@@ -179,6 +179,24 @@ static bool judge_capabilities(const struct call *call, struct candidate *c)
 	return true;
 }
 
+/* What a provider keeps is read in its own dialect, by who has it. Whose keeper is not known may still be the org's only own
+ * account (drop_ambiguous()); the platform's accounts are everybody's, so there an unknown id is nobody's. */
+static bool judge_state(const struct call *call, struct candidate *c)
+{
+	for (size_t i = 0; i < call->states_count; i++) {
+		const struct call_state *s = &call->states[i];
+
+		if (c->endpoint->dialect == call->dialect &&
+		    (uuid_is_zero(s->keeper) ? c->source != BILLING_PLATFORM
+					     : uuid_eq(s->keeper, c->profile->id)))
+			continue;
+		c->no_state = true;
+		reason(c, "capability_missing:%s", s->field);
+		return false;
+	}
+	return true;
+}
+
 /* Bytes bound tokens from above only, so a prompt is passed over for its length only where it surely is too
  * long; the provider judges the rest, and its context_length moves the call on. */
 static bool judge_context(const struct plan_input *in, struct candidate *c)
@@ -256,7 +274,7 @@ static void judge(struct build *b, const struct selector *s, struct candidate *c
 	else if (!tier_allows(in, c->source))
 		reason(c, "tier_not_eligible");
 	else if (!judge_provider(in->call, c) || !judge_capabilities(in->call, c) ||
-		 !judge_context(in, c))
+		 !judge_state(in->call, c) || !judge_context(in, c))
 		return;
 	else if (bounded != RC_OK)
 		reason(c, "price_unknown");
@@ -560,12 +578,43 @@ static bool resolve(struct build *b)
 	return resolve_model(b, asked) || resolve_default(b);
 }
 
+/* State whose keeper is not known: where several own profiles could have it, nobody is guessed. */
+static void drop_ambiguous(struct build *b)
+{
+	const struct call *call = b->in->call;
+	const struct call_state *unknown = NULL;
+	const struct profile *only = NULL;
+	bool several = false;
+	struct plan *p = b->plan;
+
+	for (size_t i = 0; i < call->states_count && !unknown; i++)
+		unknown = uuid_is_zero(call->states[i].keeper) ? &call->states[i] : NULL;
+	for (size_t i = 0; unknown && i < p->candidates_count; i++) {
+		const struct candidate *c = &p->candidates[i];
+
+		if (!c->profile || c->no_state || str_is(str_from(c->reason), "revoked"))
+			continue;
+		several |= only && !uuid_eq(only->id, c->profile->id);
+		only = c->profile;
+	}
+	for (size_t i = 0; several && i < p->candidates_count; i++) {
+		struct candidate *c = &p->candidates[i];
+
+		if (!c->use)
+			continue;
+		c->use = false;
+		c->no_state = true;
+		reason(c, "capability_missing:%s", unknown->field);
+		p->usable--;
+	}
+}
+
 /* --- the answer ------------------------------------------------------------------------------------ */
 
 /* Of mixed reasons: what passes with time, then out of credits, then what the caller can mend. */
 static void refuse(struct plan *p)
 {
-	size_t broke = 0, too_long = 0;
+	size_t broke = 0, too_long = 0, no_state = 0;
 
 	for (size_t i = 0; i < p->candidates_count; i++) {
 		const struct candidate *c = &p->candidates[i];
@@ -576,11 +625,14 @@ static void refuse(struct plan *p)
 			p->retry_after_ms = c->retry_after_ms;
 		broke += str_is(why, "insufficient_credits") || str_is(why, "limit_reached");
 		too_long += str_is(why, "context_too_long");
+		no_state += c->no_state;
 	}
 	if (p->retry_after_ms > 0)
 		p->refusal = "no_route";
 	else if (broke > 0)
 		p->refusal = "insufficient_quota";
+	else if (no_state > 0)
+		p->refusal = "state_not_found";
 	else if (too_long > 0 && too_long == p->candidates_count)
 		p->refusal = "context_length_exceeded";
 	else
@@ -611,10 +663,31 @@ enum rc route_plan_build(const struct plan_input *in, struct arena *mem, struct 
 		err_hint(err, "GET /v1/models lists what this key can use.");
 		return RC_NOT_FOUND;
 	}
+	drop_ambiguous(&b);
+	plan.state = in->call->states_count > 0 ? &in->call->states[0] : NULL;
 	if (plan.usable == 0)
 		refuse(&plan);
 	*ret = plan;
 	return RC_OK;
+}
+
+/* In the words that clients of the dialect know. */
+static enum rc state_refused(const struct call_state *s, struct err *err)
+{
+	const bool response = str_is(str_from(s->kind), "response");
+
+	if (response)
+		(void)err_set(err, RC_INVALID, "previous_response_not_found",
+			      "Previous response with id '%.*s' not found.",
+			      STR_FMT(str_slice(s->id, 0, 128)));
+	else
+		(void)err_set(err, RC_NOT_FOUND, "state_not_found", "The %s '%.*s' was not found.",
+			      s->kind, STR_FMT(str_slice(s->id, 0, 128)));
+	err_field(err, "%s", s->field);
+	err_hint(
+		err,
+		"One provider account keeps it; which one is not known here, or it cannot be asked now.");
+	return response ? RC_INVALID : RC_NOT_FOUND;
 }
 
 enum rc route_plan_refused(const struct plan *p, struct err *err)
@@ -628,6 +701,8 @@ enum rc route_plan_refused(const struct plan *p, struct err *err)
 			     "The available credits or a budget do not cover what this call can "
 			     "cost.");
 		err_hint(err, "Add credits, ask for less output, or use a profile of your own.");
+	} else if (str_is(code, "state_not_found")) {
+		rc = state_refused(p->state, err);
 	} else if (str_is(code, "context_length_exceeded")) {
 		rc = err_set(err, RC_INVALID, "context_length_exceeded",
 			     "The request is longer than the context window of every target.");

@@ -43,6 +43,7 @@ struct candidate {
 	money_t hold;		/* worst case; zero unless platform */
 	int64_t max_output_cap; /* to inject when the caller set none */
 	bool use;		/* false: passed over */
+	bool no_state;		/* ... because what the call builds on is not there */
 	char reason
 		[64]; /* "capability_missing:vision", "cooling_down:rate_limit:42", ... ; "" when used */
 	int64_t retry_after_ms; /* for cooling_down */
@@ -59,13 +60,14 @@ struct plan {
 	/* when usable is 0 */
 	const char *
 		refusal; /* "model_not_found", "no_route", "insufficient_quota", "invalid_request_error", ... */
-	int64_t retry_after_ms; /* > 0: it passes with time */
+	int64_t retry_after_ms;		/* > 0: it passes with time */
+	const struct call_state *state; /* refusal state_not_found: which */
 };
 /* RC_NOT_FOUND: no profile serves that model (err says which). RC_DENIED: the call's agent is disabled. Allocates in `mem` only. */
 MUST_CHECK enum rc route_plan_build(const struct plan_input *in, struct arena *mem,
 				    struct plan *ret, struct err *err);
 /* The words for a plan with nothing usable: code is p->refusal, retry_after_s is filled. Returns the rc to answer
- * with: RC_LIMIT, RC_INVALID or RC_UNAVAILABLE. */
+ * with: RC_LIMIT, RC_INVALID, RC_NOT_FOUND or RC_UNAVAILABLE. */
 enum rc route_plan_refused(const struct plan *p, struct err *err);
 /* {"resolved_by":…,"targets":[…],"refusal":…} of interface.md. */
 MUST_CHECK enum rc route_plan_json(const struct plan *p, struct buf *out);

@@ -206,3 +206,13 @@ SELECT config_budget_put($1, $2::jsonb, $3::uuid, $4::jsonb, $5);
 --      being asked), $5 sent with a secret bigint[] (0, 1)
 -- out: n bigint (from 1), verdict text: key, org, profile
 SELECT n, verdict FROM calls_standing($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[]);
+
+-- name: routing_state_find
+-- in:  $1 id hashes bytea[]
+-- out: n bigint (from 1, the place in $1), profile_id uuid; no row for what is not known
+SELECT a.n, s.profile_id FROM unnest($1::bytea[]) WITH ORDINALITY a (id_hash, n)
+JOIN provider_state s ON s.org_id = tg_org() AND s.id_hash = a.id_hash;
+
+-- name: routing_state_keep
+-- in: $1 id hash bytea, $2 profile uuid
+SELECT provider_state_keep($1::bytea, $2::uuid);

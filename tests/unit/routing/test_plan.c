@@ -1298,6 +1298,76 @@ START_TEST(candidates_are_bounded)
 }
 END_TEST
 
+/* What a provider keeps: only its keeper is asked; an unknown keeper is guessed only where there is one own profile. */
+START_TEST(state_goes_to_its_keeper)
+{
+	static const struct str any[] = {STR("gpt-a")};
+	static const struct provider *p;
+	struct profile profiles[3];
+	struct snapshot org = {.profiles = profiles}, platform = {.profiles = profiles + 2};
+	struct call_state state = {
+		.kind = "response", .id = STR("resp_1"), .field = "previous_response_id"};
+	struct call call = {.dialect = &dialect_openai_chat,
+			    .model = STR("gpt-a"),
+			    .needs = CAP_TEXT,
+			    .choices = 1,
+			    .states = &state,
+			    .states_count = 1};
+	struct plan_input in = {
+		.call = &call, .org = &org, .platform = &platform, .wall_ms = WALL_MS};
+	struct arena *mem = arena_new(ARENA_BYTES);
+	struct err err = {0};
+	struct plan plan;
+
+	p = provider_find(STR("openai"));
+	for (uint8_t i = 0; i < 3; i++)
+		profiles[i] = (struct profile){.id = {.b = {1, i}},
+					       .name = STR("p"),
+					       .provider = p,
+					       .endpoint_ok = true,
+					       .source = i == 2 ? BILLING_PLATFORM : BILLING_BYOK,
+					       .models = any,
+					       .models_count = 1,
+					       .status = STR("active"),
+					       .has_secret = true,
+					       .priority = i};
+	/* known: the second, though the first goes before it */
+	org.profiles_count = 2;
+	state.keeper = profiles[1].id;
+	ck_assert_int_eq(route_plan_build(&in, mem, &plan, &err), RC_OK);
+	ck_assert_uint_eq(plan.usable, 1);
+	ck_assert_str_eq(plan.candidates[0].reason, "capability_missing:previous_response_id");
+	ck_assert(plan.candidates[1].use);
+	/* unknown, and two could have it */
+	state.keeper = (struct uuid){{0}};
+	ck_assert_int_eq(route_plan_build(&in, mem, &plan, &err), RC_OK);
+	ck_assert_uint_eq(plan.usable, 0);
+	ck_assert_str_eq(plan.refusal, "state_not_found");
+	ck_assert_int_eq(route_plan_refused(&plan, &err), RC_INVALID);
+	ck_assert_str_eq(err.code, "previous_response_not_found");
+	ck_assert_str_eq(err.field, "previous_response_id");
+	/* unknown, and one own profile */
+	org.profiles_count = 1;
+	ck_assert_int_eq(route_plan_build(&in, mem, &plan, &err), RC_OK);
+	ck_assert_uint_eq(plan.usable, 1);
+	/* of a profile that is no candidate at all */
+	state.keeper = profiles[1].id;
+	ck_assert_int_eq(route_plan_build(&in, mem, &plan, &err), RC_OK);
+	ck_assert_uint_eq(plan.usable, 0);
+	/* the platform's accounts are everybody's: an unknown id is nobody's there */
+	org.profiles_count = 0;
+	platform.profiles_count = 1;
+	state.keeper = (struct uuid){{0}};
+	ck_assert_int_eq(route_plan_build(&in, mem, &plan, &err), RC_OK);
+	ck_assert_uint_eq(plan.usable, 0);
+	state.kind = "file";
+	ck_assert_int_eq(route_plan_build(&in, mem, &plan, &err), RC_OK);
+	ck_assert_int_eq(route_plan_refused(&plan, &err), RC_NOT_FOUND);
+	ck_assert_str_eq(err.code, "state_not_found");
+	arena_free(mem);
+}
+END_TEST
+
 /* What becomes a header holds no control bytes, no separators of ours, whatever names say. */
 START_TEST(target_is_a_safe_header)
 {
@@ -1336,6 +1406,7 @@ int main(void)
 	tcase_add_test(tc, platform_without_a_book);
 	tcase_add_test(tc, refused_words);
 	tcase_add_test(tc, candidates_are_bounded);
+	tcase_add_test(tc, state_goes_to_its_keeper);
 	tcase_add_test(tc, target_is_a_safe_header);
 	suite_add_tcase(s, tc);
 	return suite_run(s);

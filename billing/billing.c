@@ -191,25 +191,18 @@ static void billing_stop(struct service *s)
 	s->state[MODULE_BILLING] = NULL;
 }
 
-static void reload_on_control(void *arg)
-{
-	struct service *s = arg;
-	struct billing_worker *bw = billing_of(s->control);
-
-	if (bw) /* not stopped meanwhile */
-		pricebook_reload(bw);
-}
-
-/* Every thread is told; the first one to hear asks the control thread. */
+/* Every thread is told; the book is one for all of them, and the control thread reads it. */
 static void billing_on_change(struct worker *w, const struct change *c)
 {
-	struct billing *b = w->service->state[MODULE_BILLING];
-	bool all = uuid_is_zero(c->org.u);
-
-	if (!all && !str_is(str_from(c->kind), "price"))
+	if (!w->control)
 		return;
-	if (!atomic_exchange(&b->reload_wanted, true))
-		loop_post(w->service->control->loop, reload_on_control, w->service);
+	if (uuid_is_zero(c->org.u) || str_is(str_from(c->kind), "price"))
+		pricebook_on_change(billing_of(w), c->seq);
+}
+
+static int64_t billing_behind(struct service *s)
+{
+	return billing_of(s->control)->prices_behind;
 }
 
 static bool billing_ready(struct service *s, struct buf *reasons)
@@ -333,6 +326,7 @@ const struct module billing_module = {
 	.worker_stop = billing_worker_stop,
 	.stop = billing_stop,
 	.on_change = billing_on_change,
+	.behind = billing_behind,
 	.ready = billing_ready,
 	.busy = billing_busy,
 };

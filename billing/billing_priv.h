@@ -41,7 +41,6 @@ struct billing { /* one per process: service->state[MODULE_BILLING] */
 	pthread_mutex_t lock;
 	struct price_book *book; /* under lock */
 	_Atomic bool loaded;
-	_Atomic bool reload_wanted;
 	_Atomic int64_t unbooked;
 	struct billing_counters count;
 };
@@ -122,6 +121,8 @@ struct billing_worker { /* worker->state[MODULE_BILLING] */
 	struct pg_call *load_call, *sweep_call, *partition_call, *alerts_call;
 	struct loop_timer load_timer, partition_timer;
 	int64_t prices_next_us; /* wall clock; 0: no change in sight */
+	bool prices_wanted;	/* a change came since the book was asked for last */
+	int64_t prices_behind; /* seq of the first change that the book does not have; 0: it has all */
 };
 
 static inline struct billing_worker *billing_of(struct worker *w)
@@ -139,6 +140,7 @@ void settle_stop(struct billing_worker *bw);
 void pricebook_start(struct billing_worker *control);
 void pricebook_stop(struct billing_worker *control);
 void pricebook_reload(struct billing_worker *control);
+void pricebook_on_change(struct billing_worker *control, int64_t seq);
 void pricebook_tick(struct worker *control); /* a job */
 
 /* alerts.c: the control thread */

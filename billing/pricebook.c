@@ -66,12 +66,13 @@ static void pricebook_load_soon(void *arg)
 	pricebook_reload(arg);
 }
 
-static void pricebook_on_rows(struct billing_worker *bw, const struct pg_result *res)
+static bool pricebook_on_rows(struct billing_worker *bw, const struct pg_result *res)
 {
 	size_t count = pg_row_count(res->rows[0]);
 	struct price_row *rows = calloc(count + 1, sizeof *rows);
 	struct price_book *book;
 	struct err err = {0};
+	bool swapped = false;
 
 	if (!rows)
 		abort();
@@ -80,11 +81,13 @@ static void pricebook_on_rows(struct billing_worker *bw, const struct pg_result 
 		log_info("price book loaded", LOG_INT("models", price_book_models(book)),
 			 LOG_INT("lines", count));
 		pricebook_swap(bw->b, book);
+		swapped = true;
 	} else {
 		log_error("price book refused", LOG_STR("why", err.message));
 	}
 	free(rows);
 	bw->prices_next_us = pg_is_null(res->rows[1], 0, 0) ? 0 : pg_time_us(res->rows[1], 0, 0);
+	return swapped;
 }
 
 static void pricebook_on_loaded(void *arg, const struct pg_result *res)
@@ -94,11 +97,13 @@ static void pricebook_on_loaded(void *arg, const struct pg_result *res)
 	bw->load_call = NULL;
 	if (res->rc == RC_CANCELLED)
 		return;
-	if (res->rc == RC_OK && res->statements == 2)
-		pricebook_on_rows(bw, res);
-	else
+	if (res->rc == RC_OK && res->statements == 2) {
+		if (pricebook_on_rows(bw, res) && !bw->prices_wanted)
+			bw->prices_behind = 0;
+	} else {
 		log_debug("price book not loaded", LOG_STR("why", res->message));
-	if (res->rc != RC_OK || atomic_load(&bw->b->reload_wanted))
+	}
+	if (res->rc != RC_OK || bw->prices_wanted)
 		loop_timer_set(bw->w->loop, &bw->load_timer, PRICEBOOK_RETRY_MS,
 			       pricebook_load_soon, bw);
 }
@@ -109,12 +114,20 @@ void pricebook_reload(struct billing_worker *bw)
 
 	assert(bw->w->control);
 	if (bw->load_call)
-		return; /* its answer sees reload_wanted */
-	atomic_store(&bw->b->reload_wanted, false);
+		return; /* its answer sees prices_wanted */
+	bw->prices_wanted = false;
 	batch = pg_batch_new();
 	pg_batch_add(batch, &sql_billing_prices_load);
 	pg_batch_add(batch, &sql_billing_prices_next);
 	bw->load_call = pg_submit(bw->w->pg, batch, pricebook_on_loaded, bw);
+}
+
+void pricebook_on_change(struct billing_worker *bw, int64_t seq)
+{
+	if (bw->prices_behind == 0)
+		bw->prices_behind = seq;
+	bw->prices_wanted = true;
+	pricebook_reload(bw);
 }
 
 void pricebook_tick(struct worker *control)

@@ -38,8 +38,11 @@ struct module {
 	enum rc (*worker_start)(struct worker *w, struct err *err);
 	void (*worker_stop)(struct worker *w);
 	void (*stop)(struct service *s);
-	/* On each worker's thread. */
+	/* On each worker's thread. What this worker is asked from then on it answers by what holds since the change. */
 	void (*on_change)(struct worker *w, const struct change *c);
+	/* seq of the oldest change that on_change() could not bring into force at once, and that is not in force
+	 * yet; 0: none. Control thread. */
+	int64_t (*behind)(struct service *s);
 	/* HUP, when the configuration that stands on disk now is valid: read files again. Control thread. */
 	void (*on_reload)(struct service *s);
 	/* Is this module able to serve? Appends reasons if not ("price book not loaded"). Control thread. */

@@ -188,6 +188,29 @@ static void handle_readyz(struct http_request *r)
 				ready ? "true" : "false", STR_FMT(reasons)));
 }
 
+/* Who reads here that a change is in force may rely on it: every call that comes in from now on is decided on it. */
+static void metrics_changes(struct metrics_out *out)
+{
+	const struct service *s = &app->service;
+	int64_t in_force = atomic_load(&s->control->change);
+
+	for (int i = 0; i < s->workers_count; i++) {
+		const int64_t seq = atomic_load(&s->workers[i]->change);
+
+		in_force = seq < in_force ? seq : in_force;
+	}
+	for (size_t i = 0; app->modules[i]; i++) {
+		const int64_t seq =
+			app->modules[i]->behind ? app->modules[i]->behind(&app->service) : 0;
+
+		in_force = seq > 0 && seq - 1 < in_force ? seq - 1 : in_force;
+	}
+	metrics_family(out, "tollgate_change_seq", "gauge",
+		       "Newest configuration change, read and in force in every thread");
+	metrics_sample(out, "tollgate_change_seq", "state=\"read\"", app->change_seq);
+	metrics_sample(out, "tollgate_change_seq", "state=\"in_force\"", in_force);
+}
+
 static void handle_metrics(struct http_request *r)
 {
 	AUTO(buf) struct buf text = BUF_INIT(SERVICE_METRICS_MAX);
@@ -205,6 +228,7 @@ static void handle_metrics(struct http_request *r)
 	metrics_family(&out, "tollgate_log_dropped_total", "counter",
 		       "Log lines dropped: the sink was blocked");
 	metrics_sample(&out, "tollgate_log_dropped_total", "", (int64_t)log_dropped());
+	metrics_changes(&out);
 	http_metrics(&out);
 	for (size_t i = 0; app->modules[i]; i++)
 		if (app->modules[i]->metrics)
@@ -368,6 +392,8 @@ static void change_deliver(struct worker *w, void *arg)
 	for (size_t i = 0; app->modules[i]; i++)
 		if (app->modules[i]->on_change)
 			app->modules[i]->on_change(w, c);
+	if (c->seq > 0)
+		atomic_store(&w->change, c->seq);
 	free(c);
 }
 
@@ -399,18 +425,22 @@ static void feed_on_rows(void *arg, const struct pg_result *res)
 	if (res->rc == RC_OK) {
 		app->schema_version = pg_int(res->rows[0], 0, 0);
 		if (!app->feed_known) {
-			app->change_seq = pg_int(res->rows[0], 0, 1);
+			/* What was read before this position was known may lack what came before it. */
+			struct change all = {.kind = "all", .seq = pg_int(res->rows[0], 0, 1)};
+
+			app->change_seq = all.seq;
 			app->feed_known = true;
+			change_announce(&all);
 		}
 		for (size_t i = 0; i < pg_row_count(res->rows[1]); i++) {
 			struct change c = {.org = {pg_uuid(res->rows[1], i, 2)},
-					   .version = pg_int(res->rows[1], i, 3)};
+					   .version = pg_int(res->rows[1], i, 3),
+					   .seq = pg_int(res->rows[1], i, 0)};
 			struct str kind = pg_str(res->rows[1], i, 1);
-			int64_t seq = pg_int(res->rows[1], i, 0);
 
 			snprintf(c.kind, sizeof c.kind, "%.*s", STR_FMT(kind));
 			change_announce(&c);
-			app->change_seq = seq > app->change_seq ? seq : app->change_seq;
+			app->change_seq = c.seq > app->change_seq ? c.seq : app->change_seq;
 			again = again || i == 999; /* a full page: there is more */
 		}
 	}

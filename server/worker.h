@@ -25,6 +25,7 @@ struct worker {
 	struct pg *pg;
 	struct curlm *curlm;
 	void *state[MODULE_COUNT]; /* each module's own, made by its worker_start */
+	_Atomic int64_t change;	   /* seq of the newest change that this thread has taken in */
 };
 
 struct service { /* one per process; immutable once serving but for the atomics */
@@ -49,6 +50,7 @@ struct change {
 	char kind[32];
 	struct org_id org;
 	int64_t version;
+	int64_t seq; /* its number, in the order of the commits; 0: none of its own ("all") */
 };
 
 #endif

@@ -658,17 +658,24 @@ class Tollgate:
                          {"name": "test", "role": "developer", "scopes": ["inference"], **key})
         org.key, org.key_id = made["key"], made["id"]
         self.key = org.key
-        if platform and credits is not None:
-            self.wait_for_model(org)
+        self.settled()
         return org
 
     def wait_for_model(self, org, model=MODEL):
-        """A change reaches the workers a moment after it was stored: wait until calls would go out."""
+        """Wait until calls for it would go out, from every worker."""
         def usable():
             status, envelope = self.admin("POST", f"/orgs/{getattr(org, 'slug', org)}/routes/explain",
                                           {"model": model})
             return status == 200 and any(t["verdict"] == "use" for t in envelope["data"]["targets"])
         wait_until(usable, 10, f"{model} to be usable")
+        self.settled()
+
+    def settled(self, seconds=10):
+        """Wait until every change that is committed now is in force in every thread. A change reaches the workers
+        one after the other, a moment after it was stored: one call that goes by it says nothing of the next call."""
+        head = int(self.sql("SELECT seq FROM tollgate.change_counter")[0][0])
+        wait_until(lambda: self.metric('tollgate_change_seq{state="in_force"}') >= head, seconds,
+                   f"change {head} to be in force")
 
     def setup_profile(self, org, name, billing_source="byok", secret="fake-org-key", **more):
         """A profile of an org for the fake provider; returns its data."""
@@ -682,6 +689,13 @@ class Tollgate:
     def sql(self, query):
         """Rows as lists of strings, as the superuser: no row-level security in the way."""
         return psql(f"{self.cluster} dbname={self.database}", query)
+
+    def metric(self, name):
+        """One sample of /metrics, by its name with labels as it stands there; None: it does not."""
+        for line in self.get("/metrics", surface="admin").body.decode().splitlines():
+            if line.startswith(name + " "):
+                return float(line[len(name) + 1:])
+        return None
 
     def row_counts(self):
         """{"tollgate.orgs": 3, …}: every table there is, so that 'no row was left' can be said."""

@@ -2,9 +2,9 @@
  *
  * A cell holds the newest picture of one org (or the catalogue), who waits for it, and whether it is
  * known to be outdated. One read at a time per cell; a change that arrives during a read makes it
- * read again. A picture belongs to its worker's thread; what crosses threads are two shelves with
- * what was read (a picture's text, a catalogue), from which a worker makes a picture of its own
- * while Postgres is away. */
+ * read again, and who asks behind that change waits for the second read. A picture belongs to its
+ * worker's thread; what crosses threads are two shelves with what was read (a picture's text, a
+ * catalogue), from which a worker makes a picture of its own while Postgres is away. */
 #include "routing/snapshot.h"
 
 #include <pthread.h>
@@ -52,17 +52,22 @@ struct cell {
 	int64_t shelf_ms; /* when to ask the shelf again */
 	uint64_t changes; /* the catalogue's cell alone: how many this worker has seen */
 	struct pg_call *loading;
-	struct snapshot_call *waiting;
+	uint64_t loads;		       /* reads begun: the last one's number */
+	uint64_t have;		       /* number of the last read that succeeded */
+	struct snapshot_call *waiting; /* for the read that runs */
+	struct snapshot_call *later; /* for the next: they asked behind a change that it may lack */
 	int refs;
 };
 
+enum { SNAPSHOT_CELLS = 3 }; /* the org's, the platform's, the catalogue's */
+
 struct snapshot_call { /* one asker; waits for up to three cells */
 	struct routing_worker *rw;
-	struct org_id org;
+	struct cell *cells[SNAPSHOT_CELLS]; /* counted */
+	uint64_t want[SNAPSHOT_CELLS];	    /* the read that each has to have had */
 	snapshot_cb *cb;
 	void *arg;
-	struct snapshot_call *next; /* in the list of the cell it waits for */
-	struct cell *waits_for;
+	struct snapshot_call *next, **here; /* in a list of the cell it waits for */
 };
 
 /* ---- counted values ----------------------------------------------------------------------- */
@@ -570,21 +575,47 @@ static bool cell_usable(struct cell *c)
 }
 
 static void call_advance(struct snapshot_call *call, enum rc failed, const struct err *err);
+static void cell_load(struct cell *c);
 
+static void call_link(struct snapshot_call *call, struct snapshot_call **list)
+{
+	call->next = *list;
+	call->here = list;
+	if (call->next)
+		call->next->here = &call->next;
+	*list = call;
+}
+
+static void call_unlink(struct snapshot_call *call)
+{
+	*call->here = call->next;
+	if (call->next)
+		call->next->here = call->here;
+}
+
+static struct snapshot_call *calls_move(struct snapshot_call **from, struct snapshot_call **to)
+{
+	*to = *from;
+	*from = NULL;
+	if (*to)
+		(*to)->here = to;
+	return *to;
+}
+
+/* A read has ended. Who asks from here on waits for another, so the list of this one is closed first. */
 static void cell_wake(struct cell *c, enum rc rc, const struct err *err)
 {
-	struct snapshot_call *call;
+	struct snapshot_call *waking, *call;
 
+	calls_move(&c->waiting, &waking);
+	if (calls_move(&c->later, &c->waiting))
+		cell_load(c);
 	/* One at a time from the head: an answer may cancel others that wait here. */
-	while ((call = c->waiting)) {
-		c->waiting = call->next;
-		call->next = NULL;
-		call->waits_for = NULL;
+	while ((call = waking)) {
+		call_unlink(call);
 		call_advance(call, rc, err);
 	}
 }
-
-static void cell_load(struct cell *c);
 
 static void cell_on_rows(void *arg, const struct pg_result *res)
 {
@@ -636,6 +667,8 @@ static void cell_on_rows(void *arg, const struct pg_result *res)
 	if (rc ==
 	    RC_TOO_LARGE) /* no older picture in its place: it may be there by what was revoked since */
 		rc = RC_UNAVAILABLE;
+	if (rc == RC_OK)
+		c->have = c->loads;
 	cell_wake(c, rc, &err);
 	cell_unref(c);
 }
@@ -654,6 +687,7 @@ static void cell_load(struct cell *c)
 		pg_batch_add(b, &sql_routing_snapshot);
 	}
 	c->refs++;
+	c->loads++;
 	c->changed_meanwhile = false;
 	c->ticket_loading = shelf_ticket(cell_shelf(c));
 	c->asked_us = clock_mono_us();
@@ -681,12 +715,27 @@ bool snapshot_try(struct worker *w, struct org_id org, struct snapshot_set *ret)
 	return set_fill(rw, c, ret);
 }
 
-static void call_wait(struct snapshot_call *call, struct cell *c)
+/* The number of the read that who asks now has to have: 0 where what the cell holds will do. The read that runs may
+ * have begun before a change that this worker was told of. */
+static uint64_t cell_want(struct cell *c)
 {
-	call->waits_for = c;
-	call->next = c->waiting;
-	c->waiting = call;
+	if (cell_usable(c))
+		return 0;
 	cell_load(c);
+	return c->changed_meanwhile ? c->loads + 1 : c->loads;
+}
+
+static void call_wait(struct snapshot_call *call, struct cell *c, uint64_t want)
+{
+	cell_load(c);
+	call_link(call, want > c->loads ? &c->later : &c->waiting);
+}
+
+static void call_free(struct snapshot_call *call)
+{
+	for (size_t i = 0; i < SNAPSHOT_CELLS; i++)
+		cell_unref(call->cells[i]);
+	free(call);
 }
 
 static void call_finish(struct snapshot_call *call, enum rc rc, const struct err *err)
@@ -694,24 +743,21 @@ static void call_finish(struct snapshot_call *call, enum rc rc, const struct err
 	struct snapshot_set set = {NULL, NULL, NULL};
 
 	if (rc == RC_OK)
-		set_fill(call->rw, cell_of(call->rw, call->org), &set);
+		set_fill(call->rw, call->cells[0], &set);
 	call->cb(call->arg, rc, set, err);
-	free(call);
+	call_free(call);
 }
 
 /* One cell has arrived (or failed): wait for the next that is missing, or answer. */
 static void call_advance(struct snapshot_call *call, enum rc failed, const struct err *err)
 {
-	struct routing_worker *rw = call->rw;
-	struct cell *cells[3] = {cell_of(rw, call->org), rw->platform, rw->catalogue};
-
 	if (failed != RC_OK) {
 		call_finish(call, failed, err);
 		return;
 	}
-	for (size_t i = 0; i < ARRAY_LEN(cells); i++)
-		if (!cell_filled(cells[i])) {
-			call_wait(call, cells[i]);
+	for (size_t i = 0; i < SNAPSHOT_CELLS; i++)
+		if (call->cells[i]->have < call->want[i]) {
+			call_wait(call, call->cells[i], call->want[i]);
 			return;
 		}
 	call_finish(call, RC_OK, NULL);
@@ -720,35 +766,35 @@ static void call_advance(struct snapshot_call *call, enum rc failed, const struc
 struct snapshot_call *snapshot_get(struct worker *w, struct org_id org, snapshot_cb *cb, void *arg)
 {
 	struct routing_worker *rw = routing_worker(w);
-	struct cell *cells[3] = {cell_of(rw, org), rw->platform, rw->catalogue};
 	struct snapshot_call *call = calloc(1, sizeof *call);
-	struct cell *first = NULL;
+	size_t first = SNAPSHOT_CELLS;
 
 	if (!call)
 		abort();
-	*call = (struct snapshot_call){.rw = rw, .org = org, .cb = cb, .arg = arg};
-	for (size_t i = 0; i < ARRAY_LEN(cells); i++)
-		if (!cell_usable(cells[i])) { /* all that is missing goes out in one flight */
-			cell_load(cells[i]);
-			first = first ? first : cells[i];
-		}
-	call_wait(call, first ? first : cells[0]);
+	*call = (struct snapshot_call){.rw = rw,
+				       .cells = {cell_of(rw, org), rw->platform, rw->catalogue},
+				       .cb = cb,
+				       .arg = arg};
+	for (size_t i = 0; i < SNAPSHOT_CELLS; i++) {
+		call->cells[i]->refs++;
+		call->want[i] =
+			cell_want(call->cells[i]); /* all that is missing goes out in one flight */
+		if (call->want[i] > 0 && first == SNAPSHOT_CELLS)
+			first = i;
+	}
+	first = first < SNAPSHOT_CELLS
+			? first
+			: 0; /* nothing is missing: the answer comes later all the same */
+	call_wait(call, call->cells[first], call->want[first]);
 	return call;
 }
 
 void snapshot_cancel(struct snapshot_call *call)
 {
-	struct snapshot_call **at;
-
 	if (!call)
 		return;
-	for (at = &call->waits_for->waiting; *at;
-	     at = &(*at)->next) /* it always waits for some cell */
-		if (*at == call) {
-			*at = call->next;
-			break;
-		}
-	free(call);
+	call_unlink(call); /* it always waits for some cell */
+	call_free(call);
 }
 
 /* ---- life of the caches ---------------------------------------------------------------------------- */

@@ -56,6 +56,7 @@ struct auth_waiter { /* in its request's arena */
 	http_auth_done *done;
 	void *arg;
 	uint8_t hash[SHA256_BYTES];
+	uint64_t epoch;		    /* when it asked */
 	struct auth_lookup *lookup; /* NULL: answered, or the request has gone */
 	struct auth_waiter *prev, *next;
 };
@@ -415,13 +416,19 @@ static void waiter_on_request_gone(void *arg)
 	waiter_unlink(arg);
 }
 
-static void waiter_link(struct auth_lookup *l, struct auth_waiter *w)
+static void waiter_relink(struct auth_lookup *l, struct auth_waiter *w)
 {
 	w->lookup = l;
+	w->prev = NULL;
 	w->next = l->waiters;
 	if (w->next)
 		w->next->prev = w;
 	l->waiters = w;
+}
+
+static void waiter_link(struct auth_lookup *l, struct auth_waiter *w)
+{
+	waiter_relink(l, w);
 	arena_on_clear(w->r->mem, waiter_on_request_gone, w);
 }
 
@@ -480,6 +487,25 @@ static void lookup_failed(struct auth_lookup *l, const struct pg_result *res)
 	lookup_end(l, NULL, rc, &err);
 }
 
+static struct auth_lookup *lookup_start(struct vault_worker *v, struct str public_id);
+
+/* Who asked behind a change that this lookup may not have seen: another one, begun now, is theirs. */
+static void lookup_carry(struct auth_lookup *l)
+{
+	struct auth_lookup *again;
+	struct auth_waiter *w, *next;
+
+	for (w = l->waiters; w; w = next) {
+		next = w->next;
+		if (w->epoch == l->epoch)
+			continue;
+		again = lookup_start(l->v,
+				     str_from(l->public_id)); /* there is room: `l` has just left */
+		waiter_unlink(w);
+		waiter_relink(again, w);
+	}
+}
+
 static void lookup_on_rows(void *arg, const struct pg_result *res)
 {
 	struct auth_lookup *l = arg;
@@ -489,6 +515,8 @@ static void lookup_on_rows(void *arg, const struct pg_result *res)
 
 	map_remove(cache->lookups, str_from(l->public_id));
 	l->pg = NULL;
+	if (res->rc == RC_OK && !current)
+		lookup_carry(l);
 	if (res->rc != RC_OK) {
 		lookup_failed(l, res);
 		return;
@@ -578,6 +606,7 @@ static bool key_check(struct vault_worker *v, struct http_request *r, struct str
 	w->r = r;
 	w->done = done;
 	w->arg = arg;
+	w->epoch = v->auth->epoch;
 	memcpy(w->hash, hash, sizeof w->hash);
 	waiter_link(l, w);
 	return false;

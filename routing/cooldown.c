@@ -71,8 +71,12 @@ static void on_started(void *arg, const struct pg_result *res)
 		n = w->rw->cooldowns
 			    ? map_get(w->rw->cooldowns, note_key(mem, w->profile, w->model))
 			    : NULL;
-		if (n)
+		if (n) {
 			n->written_us = clock_mono_us();
+			/* Refused as one of a key before (see 0020), it changes nothing that would be announced: without
+			 * another read of the picture the note would stand until that grows old. */
+			snapshot_outdate(w->rw, n->org);
+		}
 		arena_free(mem);
 	}
 	if (res->rc != RC_OK)

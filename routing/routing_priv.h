@@ -55,6 +55,8 @@ static inline struct routing_worker *routing_worker(const struct worker *w)
 void snapshot_worker_start(struct routing_worker *rw);
 void snapshot_worker_stop(struct routing_worker *rw);
 void snapshot_on_change(struct routing_worker *rw, const struct change *c);
+void snapshot_outdate(struct routing_worker *rw,
+		      struct org_id org); /* read again before the next call */
 
 /* cooldown.c: cool a profile for one model, or as a whole (`model` empty), here at once and in Postgres for all. */
 void cooldown_start(struct routing_worker *rw, struct org_id org, const struct profile *p,

@@ -828,10 +828,17 @@ static void shelves_on_change(struct routing_worker *rw, const struct change *ch
 		shelf_outdate(snapshot_shelves.pictures, org_key(&change->org), number);
 }
 
+void snapshot_outdate(struct routing_worker *rw, struct org_id org)
+{
+	struct cell *c =
+		uuid_eq(org.u, org_id_platform.u) ? rw->platform : map_get(rw->orgs, org_key(&org));
+
+	if (c)
+		cell_mark_stale(NULL, STR_NULL, c);
+}
+
 void snapshot_on_change(struct routing_worker *rw, const struct change *change)
 {
-	struct cell *c;
-
 	shelves_on_change(rw, change);
 	if (uuid_is_zero(
 		    change->org
@@ -843,10 +850,7 @@ void snapshot_on_change(struct routing_worker *rw, const struct change *change)
 	}
 	if (str_is(str_from(change->kind), "model"))
 		cell_mark_stale(NULL, STR_NULL, rw->catalogue);
-	c = uuid_eq(change->org.u, org_id_platform.u) ? rw->platform
-						      : map_get(rw->orgs, org_key(&change->org));
-	if (c)
-		cell_mark_stale(NULL, STR_NULL, c);
+	snapshot_outdate(rw, change->org);
 }
 
 void snapshot_worker_start(struct routing_worker *rw)

@@ -21,9 +21,9 @@ class Agents(harness.Case):
     def explain(self, **body):
         return self.org.admin("POST", "/routes/explain", {"model": "default", **body})
 
-    def until(self, agent, model):
-        """A change reaches the workers a moment after it was stored."""
-        harness.wait_until(lambda: self.ask(agent=agent).headers.get("x-tollgate-model") == model, 5, f"{agent} to get {model}")
+    def gets(self, agent, model):
+        self.tg.settled()
+        self.assertEqual(self.ask(agent=agent).headers.get("x-tollgate-model"), model)
 
     def test_the_resource(self):
         status, envelope = self.put("helper", default_model="own-a", description="Answers mail")
@@ -91,20 +91,20 @@ class Agents(harness.Case):
 
     def test_calls_of_an_agent(self):
         self.assertEqual(self.put("bot", default_model="own-a")[0], 200)
-        self.until("bot", "own-a")
+        self.gets("bot", "own-a")
         explained = self.explain(agent="bot")[1]["data"]
         self.assertEqual((explained["resolved_by"], explained["targets"][0]["model"]), ("agent", "own-a"))
         # The chain that names the agent goes before its default model; who names a model gets that.
         self.assertEqual(self.org.admin("PUT", "/routes/bot", {"match": {"agent": "bot"}, "targets": [
             {"profile": "own", "model": "own-b"}]})[0], 200)
-        self.until("bot", "own-b")
+        self.gets("bot", "own-b")
         self.assertEqual(self.explain(agent="bot")[1]["data"]["route"], "bot")
         self.assertEqual(self.ask("own-a", "bot").headers["x-tollgate-model"], "own-a")
         self.assertEqual(self.org.admin("DELETE", "/routes/bot")[0], 200)
-        self.until("bot", "own-a")
+        self.gets("bot", "own-a")
         # The platform's credits pay where the default is its model, and the row says for whom.
         self.assertEqual(self.put("bot", default_model=MODEL)[0], 200)
-        self.until("bot", MODEL)
+        self.gets("bot", MODEL)
         answer = self.ask(agent="bot")
         self.assertStatus(answer, 200)
         row = self.tg.must("GET", f"/orgs/acme/usage/calls/{answer.headers['x-request-id']}")
@@ -113,19 +113,21 @@ class Agents(harness.Case):
 
     def test_a_default_that_nobody_serves(self):
         self.assertEqual(self.put("lost", default_model="no-such-model")[0], 200)
-        harness.wait_until(lambda: "no-such-model" in json.dumps(self.ask(agent="lost").json), 5, "the new agent")
+        self.tg.settled()
         self.fake.clear()
         answer = self.ask(agent="lost")
         self.assertStatus(answer, 404)
         self.assertEqual(answer.json["error"]["code"], "model_not_found")
+        self.assertIn("no-such-model", json.dumps(answer.json))
         self.assertEqual(self.fake.calls(), [])
 
     def test_a_disabled_agent_calls_nobody(self):
         self.assertEqual(self.put("off", default_model="own-a", status="disabled")[0], 200)
-        harness.wait_until(lambda: self.ask("own-a", "off").status == 403, 5, "the disabled agent")
+        self.tg.settled()
         self.fake.clear()
         before = self.tg.row_counts()
         answer = self.ask("own-a", "off")
+        self.assertStatus(answer, 403)
         self.assertEqual((answer.json["error"]["code"], answer.json["tollgate"]["reason"] if "tollgate" in answer.json
                           else answer.json["error"]["tollgate"]["reason"]), ("permission_denied", "agent_disabled"))
         self.assertEqual(self.fake.calls(), [])

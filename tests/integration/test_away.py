@@ -49,8 +49,8 @@ class Away(unittest.TestCase):
 
     def refused_everywhere(self, tg, key):
         """No worker and no cache serves the key any more, within the bound of a revocation."""
-        wait_until(lambda: all(tg.chat(body("own-model"), key=key, timeout=60).status in (401, 503) for _ in range(CALLS)), 2,
-                   "the revocation")
+        tg.settled(2)
+        self.assertEqual({tg.chat(body("own-model"), key=key, timeout=60).status for _ in range(CALLS)} - {401, 503}, set())
 
     def test_what_one_worker_knows_serves_on_all(self):
         with Tollgate(postgres=self.cluster, env={"TOLLGATE_WORKERS": WORKERS}) as tg:

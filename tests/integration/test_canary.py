@@ -160,8 +160,7 @@ class Canaries(unittest.TestCase):
         statuses = (200, 400, 401, 403, 404, 418, 429, 500)
         for name in [f"echo-{status}-{how}" for status in statuses for how in ("plain", "stream")]:
             assert cls.ask(org, "POST", "/profiles", {**profile, "name": name, "models": [name]})[0] == 201
-        harness.wait_until(lambda: len(org.admin("GET", "/models")[1]["data"]) >= 2 * len(statuses), 10)
-        time.sleep(0.3)
+        tg.settled()
         for status in statuses:
             for how in ("plain", "stream"):
                 cls.note(tg.chat({"model": f"echo-{status}-{how}", "messages": [{"role": "user", "content": "Hi"}],
@@ -169,8 +168,8 @@ class Canaries(unittest.TestCase):
         assert cls.echo.asked >= 2 * len(statuses), cls.echo.asked
         assert cls.ask(org, "POST", "/profiles/echo/rotate", {"secret": cls.second})[0] == 200
         cls.ask(org, "POST", "/profiles/echo/rotate", {"secret": cls.third + "\n"})
-        harness.wait_until(lambda: cls.note(tg.chat({"model": "echo-400-again", "messages": [{"role": "user", "content": "Hi"}]},
-                                                    key=org.key)).status, 5)
+        tg.settled()
+        cls.note(tg.chat({"model": "echo-400-again", "messages": [{"role": "user", "content": "Hi"}]}, key=org.key))
         cls.ask(org, "GET", "/profiles/echo")
         cls.ask(org, "GET", "/profiles")
         cls.made = tg.must("POST", "/orgs/acme/api-keys", {"name": "k", "role": "admin", "scopes": ["admin", "inference"]})
@@ -276,7 +275,8 @@ class Canaries(unittest.TestCase):
             "name": "long", "provider": "openai_compatible", "base_url": tg.fake.base_url, "models": ["long-1"],
             "secret": secret, "validate": False})[0], 201)
         said = {"messages": [{"role": "user", "content": "Hi"}], "model": "long-1"}
-        harness.wait_until(lambda: tg.chat(said, key=org.key).status == 200, 10)
+        tg.settled()
+        self.assertEqual(tg.chat(said, key=org.key).status, 200)
         statuses, lock = {}, threading.Lock()
 
         def client(number):

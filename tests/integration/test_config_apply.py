@@ -103,7 +103,8 @@ class Apply(Document):
         self.assertEqual((key["models"], key["limits"], key["expires_at"]),
                          (["fast"], {"rpm": 60, "tpm": None}, "2098-12-31T23:00:00.000000Z"))
         ask = lambda: self.tg.chat({"model": "fast", "messages": [{"role": "user", "content": "Hi"}]}, key=done["keys"][0]["key"])
-        harness.wait_until(lambda: ask().status == 200, 5, "the declared key and route")
+        self.tg.settled()
+        self.assertStatus(ask(), 200)
         self.assertIn(SECRET, json.dumps(self.fake.last()))
         # Again: nothing, and nothing said.
         rows, version, audited = self.rows(), self.version(), self.audited()
@@ -146,7 +147,9 @@ class Apply(Document):
         self.assertNotEqual(profile["secret"]["fingerprint"], fingerprint)
         self.assertEqual(self.planned(config), {})
         ask = lambda: self.tg.chat({"model": "declared-model", "messages": [{"role": "user", "content": "Hi"}]}, key=self.org.key)
-        harness.wait_until(lambda: ask().status == 200 and ROTATED in json.dumps(self.fake.last()), 5, "the new secret")
+        self.tg.settled()
+        self.assertStatus(ask(), 200)
+        self.assertIn(ROTATED, json.dumps(self.fake.last()))
         # Rotated behind its back: drift, of which no more is told than that.
         self.assertEqual(self.org.admin("POST", "/profiles/main/rotate", {"secret": "fake-behind-its-back"})[0], 200)
         self.assertEqual([c["field"] for c in self.planned(config)["profile", "main"]["changes"]], ["secret"])

@@ -57,7 +57,8 @@ class Binding(harness.Case):
         """Somebody who can write to the database points a profile at another host: nothing is sent there."""
         self.tg.setup_profile(self.org, "bound", models=["bound-model"])
         ask = lambda: self.tg.chat({"model": "bound-model", "messages": [{"role": "user", "content": "Hi"}]}, key=self.org.key)
-        harness.wait_until(lambda: ask().status == 200, 5, "the profile")
+        self.tg.settled()
+        self.assertStatus(ask(), 200)
         self.tg.sql(f"UPDATE tollgate.profile SET base_url = '{self.thief.base_url}' WHERE name = 'bound'")
         self.tg.restart()
         self.fake.clear()
@@ -68,7 +69,8 @@ class Binding(harness.Case):
         self.assertEqual((status, envelope["data"]["reason"]), (200, "needs_reconfiguration"))
         # Entered anew it is bound to the new place, and another path of the old one would have been no other origin.
         self.assertEqual(self.org.admin("POST", "/profiles/bound/rotate", {"secret": "fake-org-key-2"})[0], 200)
-        harness.wait_until(lambda: ask().status == 200, 5, "the new secret")
+        self.tg.settled()
+        self.assertStatus(ask(), 200)
         self.assertIn("Bearer fake-org-key-2", json.dumps(self.thief.last()))
         self.tg.sql(f"UPDATE tollgate.profile SET base_url = '{self.thief.base_url}/' WHERE name = 'bound'")
         self.tg.restart()
@@ -116,7 +118,8 @@ class Binding(harness.Case):
             {"type": "text", "text": "Look"}, {"type": "image_url", "image_url": {"url": url}},
             {"type": "file", "file": {"file_url": url}}]}]}
         ask = lambda **more: self.tg.chat({**body, **more}, key=self.org.key)
-        harness.wait_until(lambda: ask().status == 200, 5, "the profile")
+        self.tg.settled()
+        self.assertStatus(ask(), 200)
         self.assertIn(url, self.fake.last()["body"])
         for name in ("api_base", "base_url", "endpoint", "custom_llm_provider", "provider_url", "proxy"):
             answer = ask(**{name: url})
@@ -131,7 +134,8 @@ class Binding(harness.Case):
     def test_s59_nothing_a_caller_says_ends_a_header(self):
         self.tg.setup_profile(self.org, "clean", models=["clean"])
         plain = {"messages": [{"role": "user", "content": "Hi"}]}
-        harness.wait_until(lambda: self.tg.chat({"model": "clean", **plain}, key=self.org.key).status == 200, 5, "the profile")
+        self.tg.settled()
+        self.assertStatus(self.tg.chat({"model": "clean", **plain}, key=self.org.key), 200)
         for model in ("clean\r\nX-Evil: 1", "clean\nX-Evil: 1", "clean\0", "clean\r\n\r\nGET / HTTP/1.1\r\n\r\n"):
             answer = self.tg.chat({"model": model, **plain}, key=self.org.key)
             self.assertIn(answer.status, (200, 400, 404), (model, answer))
@@ -163,7 +167,8 @@ class Binding(harness.Case):
         """A 401 with another realm, a redirect, a Refresh: the secret goes nowhere else."""
         self.tg.setup_profile(self.org, "realm", models=["realm-model"])
         body = {"model": "realm-model", "messages": [{"role": "user", "content": "Hi"}]}
-        harness.wait_until(lambda: self.tg.chat(body, key=self.org.key).status == 200, 5, "the profile")
+        self.tg.settled()
+        self.assertStatus(self.tg.chat(body, key=self.org.key), 200)
         rule = {"key": "fake-org-key", "model": "realm-model"}
         for told in ({"status": 401, "header": f'WWW-Authenticate:Bearer realm="{self.thief.base_url}/token"'},
                      {"redirect": self.thief.base_url + "/chat/completions"},
@@ -171,14 +176,17 @@ class Binding(harness.Case):
             self.fake.clear()
             self.fake.control(**rule, **told)
             self.org.admin("POST", "/profiles/realm/rotate", {"secret": "fake-org-key"})  # ends the cooldown of the case before
-            harness.wait_until(lambda: self.tg.chat(body, key=self.org.key).status and self.fake.calls(), 5, "the call to go out")
+            self.tg.settled()
+            self.tg.chat(body, key=self.org.key)
+            self.assertEqual(len(self.fake.calls()), 1, "the call was to go out")
         self.assertEqual(self.thief.calls(), [])
 
     def test_only_named_headers_of_a_provider_come_back(self):
         """G16 and security.md 3.3: what a provider sets is for us to read; the caller gets ours."""
         self.tg.setup_profile(self.org, "chatty", models=["chatty-model"])
         body = {"model": "chatty-model", "messages": [{"role": "user", "content": "Hi"}]}
-        harness.wait_until(lambda: self.tg.chat(body, key=self.org.key).status == 200, 5, "the profile")
+        self.tg.settled()
+        self.assertStatus(self.tg.chat(body, key=self.org.key), 200)
         for name in ("x-goog-api-key", "authorization", "set-cookie", "openai-organization", "server", "x-request-id", "via", "location",
                      "access-control-allow-origin", "x-tollgate-cost", "x-should-retry", "strict-transport-security", "x-ratelimit-limit-requests"):
             for stream in (False, True):

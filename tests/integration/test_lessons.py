@@ -18,8 +18,7 @@ class Lessons(harness.Case):
         cls.other = cls.tg.setup_org("other")
         for slug in ("acme", "other"):
             cls.tg.setup_profile(slug, "own", secret=f"fake-key-of-{slug}", models=["own-model"])
-        for org in (cls.org, cls.other):
-            harness.wait_until(lambda: cls.ask("Hi", org.key).status == 200, 5, "the profiles")
+        cls.tg.settled()
 
     @classmethod
     def ask(cls, text, key, model="own-model", **more):
@@ -80,8 +79,9 @@ class Lessons(harness.Case):
                 self.assertEqual(self.ask(text, self.org.key).json["choices"][0]["message"]["content"].split(" ", 1)[1].split(), text.split())
                 secret = text.replace(" ", "_")
                 self.assertEqual(self.org.admin("POST", "/profiles/templated/rotate", {"secret": secret})[0], 200)
-                harness.wait_until(lambda: self.ask("Hi", self.org.key, model="templated-model").status == 200 and
-                                   f"Bearer {secret}\r\n" in self.fake.last()["head"], 5, "the key to be sent as it was given")
+                self.tg.settled()
+                self.assertStatus(self.ask("Hi", self.org.key, model="templated-model"), 200)
+                self.assertIn(f"Bearer {secret}\r\n", self.fake.last()["head"], "sent as it was given")
                 for name, value in (("provider", text), ("base_url", text)):
                     status, envelope = self.org.admin("POST", "/profiles", {"name": "n", "provider": "openai_compatible",
                                                                             "base_url": self.fake.base_url, "validate": False, name: value})

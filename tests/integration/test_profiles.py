@@ -51,19 +51,25 @@ class Profiles(harness.Case):
     def test_rotate_test_disable_revoke(self):
         self.assertEqual(self.connect(name="life", models=["life-model"], validate=False)[0], 201)
         ask = lambda: self.tg.chat({"model": "life-model", "messages": [{"role": "user", "content": "Hi"}]}, key=self.org.key)
+        self.tg.settled()
         self.assertStatus(ask(), 200)
         self.assertEqual(self.org.admin("POST", "/profiles/life/rotate", {"secret": "fake-rotated-key"})[0], 200)
-        harness.wait_until(lambda: ask().status == 200 and "fake-rotated-key" in json.dumps(self.fake.last()), 5, "the new secret")
+        self.tg.settled()
+        self.assertStatus(ask(), 200)
+        self.assertIn("fake-rotated-key", json.dumps(self.fake.last()))
         status, envelope = self.org.admin("POST", "/profiles/life/test", {"action": "test_auth"})
         self.assertEqual((status, envelope["data"]["ok"]), (200, True), envelope)
         status, envelope = self.org.admin("POST", "/profiles/life/test", {"action": "list_models"})
         self.assertGreater(len(envelope["data"]["detail"]["ids"]), 0)
         self.assertEqual(self.org.admin("PATCH", "/profiles/life", {"status": "disabled"})[0], 200)
-        harness.wait_until(lambda: ask().status != 200, 5, "the disabled profile")
+        self.tg.settled()
+        self.assertNotEqual(ask().status, 200)
         self.assertEqual(self.org.admin("PATCH", "/profiles/life", {"status": "active"})[0], 200)
-        harness.wait_until(lambda: ask().status == 200, 5, "the active profile")
+        self.tg.settled()
+        self.assertStatus(ask(), 200)
         self.assertEqual(self.org.admin("DELETE", "/profiles/life")[0], 200)
-        harness.wait_until(lambda: ask().status == 404, 5, "the revoked profile")
+        self.tg.settled()
+        self.assertStatus(ask(), 404)
         self.assertEqual(self.tg.sql("SELECT count(*) FROM tollgate.secret s JOIN tollgate.profile p "
                                      "ON p.id = s.id WHERE p.name = 'life'"), [["0"]])
 
@@ -97,7 +103,8 @@ class Profiles(harness.Case):
 
     def test_lists_that_no_table_has_page_too(self):
         self.assertEqual(self.connect(name="lists-models", models=["m-%d" % i for i in range(70)], validate=False)[0], 201)
-        harness.wait_until(lambda: len(self.org.admin("GET", "/models?limit=200")[1]["data"]) >= 70, 5, "its models")
+        self.tg.settled()
+        self.assertGreaterEqual(len(self.org.admin("GET", "/models?limit=200")[1]["data"]), 70)
         for ask, path, key in ((self.org.admin, "/models", lambda m: (m["profile"], m["id"])), (self.tg.admin, "/providers", lambda p: p["id"])):
             status, envelope = ask("GET", path + "?limit=200")
             self.assertEqual((status, envelope["meta"]["next_cursor"]), (200, None))

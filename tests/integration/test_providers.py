@@ -301,13 +301,15 @@ class Providers(harness.Case):
         root = f"http://127.0.0.1:{self.fake.port}"
         self.assertEqual(self.org.admin("PATCH", "/profiles/mover", {"base_url": root + "/v1"})[1]["data"]["secret"], made["secret"])
         self.assertEqual(self.show("mover")["status"], "active")
-        harness.wait_until(lambda: self.tg.chat(call, key=self.org.key).status == 200, 5, "the moved path")
+        self.tg.settled()
+        self.assertStatus(self.tg.chat(call, key=self.org.key), 200)
         status, envelope = self.org.admin("PATCH", "/profiles/mover", {"base_url": f"http://127.0.0.1:{other.port}/v1"})
         moved = envelope["data"]
         self.assertEqual((status, moved["secret"], moved["status"], moved["health"]["status"]), (200, None, "disabled", "unknown"))
         self.assertEqual(self.tg.sql(f"SELECT count(*) FROM tollgate.secret WHERE id = '{moved['id']}'"), [["0"]])
         explain = lambda: self.tg.must("POST", "/orgs/acme/routes/explain", {"model": "mover-model"})["targets"][0]
-        harness.wait_until(lambda: explain()["reason"] == "disabled", 5, "the plan to pass it over")
+        self.tg.settled()
+        self.assertEqual(explain()["reason"], "disabled")
         self.assertNotEqual(self.tg.chat(call, key=self.org.key).status, 200)
         self.assertEqual(other.stats()["calls"] + other.stats()["models"], 0)
         self.assertIn("profile.secret_erased", [row[0] for row in self.tg.sql("SELECT action FROM tollgate.audit")])
@@ -316,7 +318,8 @@ class Providers(harness.Case):
         status, envelope = self.org.admin("PATCH", "/profiles/mover", {"base_url": f"http://127.0.0.1:{other.port}/v1"})
         back = self.tg.must("POST", "/orgs/acme/profiles/mover/rotate", {"secret": "fake-new-secret"})
         self.assertEqual(back["status"], "active")
-        harness.wait_until(lambda: self.tg.chat(call, key=self.org.key).status == 200, 5, "the new secret")
+        self.tg.settled()
+        self.assertStatus(self.tg.chat(call, key=self.org.key), 200)
         self.assertIn("fake-new-secret", other.last()["head"])
         self.assertNotIn(key("openai_compatible", "good"), json.dumps(other.last()))
 
@@ -347,7 +350,8 @@ class Providers(harness.Case):
         self.assertEqual(defaults() & {*names, "kimi-one"}, {"groq-0", "kimi-one"})
         self.tg.must("PATCH", "/orgs/acme/profiles/groq-1", {"priority": 1})
         targets = lambda: [t["profile"] for t in self.tg.must("POST", "/orgs/acme/routes/explain", {"model": "groq/groq-model"})["targets"]]
-        harness.wait_until(lambda: targets()[:3] == ["groq-1", "groq-0", "groq-2"], 5, "priority, then the default, then the rest")
+        self.tg.settled()
+        self.assertEqual(targets()[:3], ["groq-1", "groq-0", "groq-2"])  # priority, then the default, then the rest
         threads = [threading.Thread(target=lambda n=n: self.org.admin("PUT", f"/profiles/{n}/default")) for n in names * 3]
         [t.start() for t in threads]
         [t.join() for t in threads]
@@ -365,13 +369,12 @@ class Providers(harness.Case):
                 model = f"silent-{provider}"
                 self.made(provider, "good", f"mute-{provider}", models=[model], validate=False)
                 explain = lambda: self.tg.must("POST", "/orgs/acme/routes/explain", {"model": f"{provider}/{model}"})
-                harness.wait_until(lambda: self.org.admin("POST", "/routes/explain", {"model": f"{provider}/{model}"})[0] == 200, 5, "the profile")
+                self.tg.settled()
                 told = explain()
                 self.assertEqual(told["targets"][0]["verdict"], "skip")
                 self.assertRegex(told["targets"][0]["reason"], r"^capability_missing:chat$")
                 calls = self.fake.stats()["calls"] + self.fake.stats()["models"]
                 ask = lambda: self.tg.chat({"model": model, "messages": [{"role": "user", "content": "Hi"}]}, key=self.org.key)
-                harness.wait_until(lambda: all(ask().status != 404 for _ in range(8)), 5, "the workers to know the profile")
                 answer = ask()
                 self.assertEqual((answer.status, answer.json["error"]["code"]), (503, "no_route"), answer)
                 self.assertIn("capability_missing", json.dumps(answer.json["tollgate"]["targets"]))

@@ -107,8 +107,8 @@ class Examples(harness.Case):
                          [("main", "openai", "ok", "byok")])
         self.assertRegex(out, r"(?s)tg_\w{8}_\w{38}.*main.*openai.*gpt-5-mini.*\buse\b")
         key = re.search(r"tg_\w{8}_\w{38}", out).group(0)
-        harness.wait_until(lambda: self.tg.chat({"model": "gpt-5-mini", "messages": [{"role": "user", "content": "Hi"}]},
-                                                key=key).status == 200, 5, "the connection to be used")
+        self.tg.settled()
+        self.assertStatus(self.tg.chat({"model": "gpt-5-mini", "messages": [{"role": "user", "content": "Hi"}]}, key=key), 200)
         with open(os.path.join(self.dir, "harbour.yaml"), "w") as f:
             f.write(block("yaml", "schema_version").replace("https://api.openai.com/v1", self.fake.base_url))
         self.assertRegex(self.operate(block("sh", "apply")), r"tg_\w{8}_\w{38}")

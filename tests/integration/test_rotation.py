@@ -168,13 +168,15 @@ class OneOrg(unittest.TestCase):
         """Put bytes where the org's one record stands, as a damaged or restored database would have them."""
         self.tg.sql(f"UPDATE tollgate.secret SET sealed = '\\x{hex_text}' WHERE org_id = '{self.org.id}'; "
                     f"SET search_path = tollgate; SELECT tg_change('secret', '{self.org.id}', 0)")
+        self.tg.settled()
 
     def listed(self):
         return self.tg.must("GET", f"/orgs/{self.org.slug}/profiles")[0]["health"]
 
     def refused(self):
         answer = call(self.tg, self.org)
-        return answer if answer.status == 503 else None
+        self.assertEqual(answer.status, 503, answer)
+        return answer
 
     def test_a_profile_key_that_was_sealed_before_opens_in_the_grace_time(self):
         _, version, old = self.sealed()
@@ -202,6 +204,7 @@ class OneOrg(unittest.TestCase):
                                      f"ARRAY['\\x{old}'::bytea], ARRAY[set_byte('\\x{old}'::bytea, 7, 2)], ARRAY['00000000'])"), [["0"]])
         self.assertEqual(self.sealed()[2], newer)
         self.v.must("rotate", "--org", "team-0")
+        self.tg.settled()
         self.assertEqual(call(self.tg, self.org).status, 200)
         self.assertIn("fake-newer-secret-0001", self.tg.fake.last()["head"])
         # And nothing that the old data key sealed comes in after the rotation's end.
@@ -243,7 +246,8 @@ class OneOrg(unittest.TestCase):
                 thread.join()
         self.assertEqual(rotation[0][0], 0, rotation)
         self.assertEqual(self.v.old_rows(), 0)
-        wait_until(lambda: call(self.tg, self.org).status == 200, what="the call goes out")
+        self.tg.settled()
+        self.assertEqual(call(self.tg, self.org).status, 200)
         self.assertIn("fake-entered-again-0001", self.tg.fake.last()["head"])
 
     def test_a_node_that_lacks_a_new_key_says_503_and_blames_no_secret(self):
@@ -254,7 +258,7 @@ class OneOrg(unittest.TestCase):
         self.assertEqual(call(self.tg, self.org).status, 200)
         self.tg.sql("DELETE FROM tollgate_vault.node")
         self.v.must("rotate", "--org", "team-0", keys=[new_key()] + self.v.keys)
-        wait_until(lambda: call(self.tg, self.org).status != 200, what="the other key is asked for")
+        self.tg.settled()
         refused = call(self.tg, self.org)
         self.assertEqual((refused.status, refused.json["error"]["code"]), (503, "unavailable"))
         self.assertIn("cannot be opened now", refused.json["error"]["message"])
@@ -267,17 +271,18 @@ class OneOrg(unittest.TestCase):
     def test_v11_min_decrypt_raised_and_lowered(self):
         old = self.sealed()[2]
         self.store(old[:-2] + ("00" if old[-2:] != "00" else "01"))
-        damaged = wait_until(self.refused, 5, "a refusal").json["error"]  # what a caller is told of any secret
+        damaged = self.refused().json["error"]  # what a caller is told of any secret
         self.store(old)
-        wait_until(lambda: call(self.tg, self.org).status == 200, 5, "the secret to open again")
+        self.assertEqual(call(self.tg, self.org).status, 200)
         self.v.must("rotate", "--org", "team-0")
         new = self.sealed()[2]
         self.store(old)  # one that a rotation did not reach
-        wait_until(lambda: call(self.tg, self.org).status == 200, 5, "the old version to open")
+        self.assertEqual(call(self.tg, self.org).status, 200)
         gate = self.v.must("gate", "--org", "team-0", "--min-decrypt", "2")
         self.assertEqual((gate["active_ver"], gate["min_encrypt_ver"], gate["min_decrypt_ver"]), (2, 2, 2))
         before = len(self.tg.fake_calls())
-        self.assertEqual(wait_until(self.refused, 5, "the gate to be seen").json["error"], damaged)
+        self.tg.settled()
+        self.assertEqual(self.refused().json["error"], damaged)
         self.assertEqual(len(self.tg.fake_calls()), before)
         # The admin is told which it is, wherever they look.
         profile = self.tg.must("GET", "/orgs/team-0/profiles")[0]["id"]
@@ -292,7 +297,8 @@ class OneOrg(unittest.TestCase):
         self.assertEqual((status, data["unreadable"], data["failed"][0]["code"]), (1, 1, "vault_version_retired"))
         # Lowered again it works; a version that cannot be is refused.
         self.v.must("gate", "--org", "team-0", "--min-decrypt", "1")
-        wait_until(lambda: call(self.tg, self.org).status == 200, 5, "the gate to be lowered")
+        self.tg.settled()
+        self.assertEqual(call(self.tg, self.org).status, 200)
         self.assertNotEqual(self.listed()["status"], "needs_reconfiguration")
         self.store(new)
         self.assertEqual(self.v.must("status", "--check")["check"]["unreadable"], 0)
@@ -307,7 +313,7 @@ class OneOrg(unittest.TestCase):
         self.store(good[:200] + ("0" if good[200] != "0" else "1") + good[201:])
         self.assertNotEqual(self.listed()["status"], "needs_reconfiguration")  # nobody has tried
         before = len(self.tg.fake_calls())
-        wait_until(self.refused, 5, "a refusal")
+        self.refused()
         self.assertEqual(len(self.tg.fake_calls()), before)
         wait_until(lambda: self.listed()["status"] == "needs_reconfiguration", 5, "the list to show it")
         self.assertEqual(self.listed()["reason"], "vault_auth")
@@ -322,7 +328,8 @@ class OneOrg(unittest.TestCase):
         # Entered again it is as good as new, and the old data key goes.
         self.tg.must("POST", "/orgs/team-0/profiles/p0/rotate", {"secret": "fake-entered-again-0001"})
         self.assertNotEqual(self.listed()["status"], "needs_reconfiguration")
-        wait_until(lambda: call(self.tg, self.org).status == 200, 5, "the new secret")
+        self.tg.settled()
+        self.assertEqual(call(self.tg, self.org).status, 200)
         wait_until(lambda: [d[1:] for d in self.v.deks() if d[0] == "team-0"] == [["2", "active", "1"]], 10, "the sweep")
         self.assertEqual(self.v.must("status", "--check")["check"]["unreadable"], 0)
 
@@ -386,7 +393,8 @@ class OneOrg(unittest.TestCase):
         self.assertEqual(dump.returncode, 0, dump.stderr)
         self.assertEqual(call(self.tg, self.org).status, 200)  # its data key is cached
         self.tg.must("DELETE", "/orgs/team-0")
-        wait_until(lambda: call(self.tg, self.org).status == 401, 2, "every key to end")
+        self.tg.settled(2)
+        self.assertEqual(call(self.tg, self.org).status, 401)
         for table in ("tollgate.secret", "tollgate_vault.org_dek"):
             self.assertEqual(self.tg.sql(f"SELECT count(*) FROM {table} WHERE org_id = '{self.org.id}'"), [["0"]])
         shred, = self.v.must("status")["shreds"]
@@ -399,7 +407,7 @@ class OneOrg(unittest.TestCase):
                     "INSERT INTO secret (org_id, id, field, row_version, sealed, masked, fingerprint) VALUES "
                     f"('{self.org.id}', '{secret_row[0]}', '{secret_row[1]}', {secret_row[2]}, '\\x{secret_row[3]}', '****', "
                     f"'00000000'); SELECT tg_change('key', '{self.org.id}', 0)")
-        wait_until(self.refused, 5, "a refusal")
+        self.tg.settled()
         before = len(self.tg.fake_calls())
         for _ in range(8):  # both workers
             self.assertEqual(call(self.tg, self.org).status, 503)

@@ -104,17 +104,20 @@ class Tiers(harness.Case):
         model = f"{org.slug}-model"
         self.assertEqual(self.connect(org, "p", validate=False)[0], 201)
         ask = lambda: self.tg.chat({"model": model, "messages": [{"role": "user", "content": "Hi"}]}, key=org.key)
-        harness.wait_until(lambda: ask().status == 200, 5, "the profile")
+        self.tg.settled()
+        self.assertStatus(ask(), 200)
         self.put("shrinking", byok=False)
-        harness.wait_until(lambda: ask().status == 503, 5, "the tier's new rule")
+        self.tg.settled()
         self.fake.clear()
         answer = ask()
+        self.assertStatus(answer, 503)
         self.assertIn("tier_not_eligible", answer.headers.get("x-tollgate-fallback", "") + str(answer.json))
         self.assertEqual(self.fake.calls(), [])
         explain = lambda: org.admin("POST", "/routes/explain", {"model": model})[1]["data"]["targets"][0]
-        harness.wait_until(lambda: (explain()["verdict"], explain()["reason"]) == ("skip", "tier_not_eligible"), 5, "explain's word")
+        self.assertEqual((explain()["verdict"], explain()["reason"]), ("skip", "tier_not_eligible"))
         self.tg.must("PATCH", f"/orgs/{org.slug}", {"tier": "business"})
-        harness.wait_until(lambda: ask().status == 200, 5, "the org's new tier")
+        self.tg.settled()
+        self.assertStatus(ask(), 200)
 
     def test_profiles_are_counted(self):
         self.put("two", max_profiles=2)

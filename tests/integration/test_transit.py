@@ -38,7 +38,8 @@ class TransitCase(unittest.TestCase):
     def byok(self, tg, slug="acme", model="byok-1"):
         org = tg.setup_org(slug, credits=None, platform=False)
         tg.setup_profile(org, "main", models=[model], secret=f"fake-secret-of-{slug}-0001")
-        harness.wait_until(lambda: self.ask(tg, org, model).status == 200, 10, "the profile")
+        tg.settled()
+        self.assertEqual(self.ask(tg, org, model).status, 200)
         return org
 
     def ask(self, tg, org, model="byok-1"):

@@ -68,8 +68,9 @@ MAIN := $(BUILD)/obj/server/main.o
 LIB  := $(BUILD)/libtollgate.a
 # loadtest/ shares no code with the service: every .c there is a program of its own, or one of the parts
 LOADSRC := $(sort $(wildcard loadtest/*.c))
-LOADPART := loadtest/common.c loadtest/vendors.c
-LOADBIN := $(patsubst loadtest/%.c,$(BUILD)/%,$(filter-out $(LOADPART),$(LOADSRC)))
+LOADPART := loadtest/common.c
+FAKEPART := loadtest/ask.c loadtest/plan.c loadtest/vendors.c loadtest/wire.c $(filter loadtest/speak_%.c,$(LOADSRC))
+LOADBIN := $(patsubst loadtest/%.c,$(BUILD)/%,$(filter-out $(LOADPART) $(FAKEPART),$(LOADSRC)))
 # one check program per tests/unit/<folder>/test_<file>.c
 UNITSRC := $(sort $(wildcard tests/unit/*/test_*.c tests/unit/*/*/test_*.c))
 UNITBIN := $(UNITSRC:%.c=$(BUILD)/%)
@@ -116,6 +117,7 @@ $(BUILD)/obj/loadtest/%.o: loadtest/%.c
 	@mkdir -p $(@D)
 	@echo "  CC $@"
 	$(Q)$(CC) $(filter-out -I. -I$(BUILD)/gen,$(CFLAGS)) -MMD -MP -c $< -o $@
+$(BUILD)/fake_provider: $(FAKEPART:%.c=$(BUILD)/obj/%.o)
 $(LOADBIN): $(BUILD)/%: $(BUILD)/obj/loadtest/%.o $(LOADPART:%.c=$(BUILD)/obj/%.o)
 	@echo "  LD $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)

@@ -69,7 +69,7 @@ LIB  := $(BUILD)/libtollgate.a
 # loadtest/ shares no code with the service: every .c there is a program of its own, or one of the parts
 LOADSRC := $(sort $(wildcard loadtest/*.c))
 LOADPART := loadtest/common.c
-FAKEPART := loadtest/ask.c loadtest/plan.c loadtest/vendors.c loadtest/wire.c $(filter loadtest/speak_%.c,$(LOADSRC))
+FAKEPART := $(addprefix loadtest/,ask.c plan.c record.c vendors.c wire.c) $(filter loadtest/speak_%.c,$(LOADSRC))
 LOADBIN := $(patsubst loadtest/%.c,$(BUILD)/%,$(filter-out $(LOADPART) $(FAKEPART),$(LOADSRC)))
 # one check program per tests/unit/<folder>/test_<file>.c
 UNITSRC := $(sort $(wildcard tests/unit/*/test_*.c tests/unit/*/*/test_*.c))

@@ -1,11 +1,12 @@
-/* loadtest/fake_provider.c - a provider that speaks OpenAI chat and does what it is told.
+/* loadtest/fake_provider.c - a provider that speaks every dialect and does what it is told.
  *
  *   fake_provider --listen 127.0.0.1:0 [--log FILE]
  *
- * Its answers and its usage follow from the request alone, so a test can compute every bill. The probes
- * of all other providers are answered below /PROVIDER_ID (vendors.c). It can be slow, fail, rate-limit,
+ * Its answers and its usage follow from the request alone, so a test can compute every bill. Below
+ * /PROVIDER_ID it stands for that provider (vendors.c). It can be slow, fail, rate-limit,
  * lie and break off; README.md lists the words it understands. This file has the connections, the
- * log and the control; speak_*.c the dialects, ask.c what is answered, wire.c how it is sent.
+ * log, the control and the list of what is served; speak_*.c the dialects, ask.c what is answered,
+ * wire.c how it is sent, record.c what was asked.
  *
  * One thread, one epoll. A waiting call is a timer, so a slow answer never holds up another one.
  * It must never be reachable from beside this machine: it has no limits worth the name.
@@ -26,6 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "fake.h"
+#include "record.h"
 #include "vendors.h"
 
 #define BODY_BYTES_MAX (64 * 1024 * 1024) /* twice the service's own default */
@@ -38,7 +40,7 @@ static size_t timer_count, timer_room;
 static struct conn *conns;
 static struct conn *dead;
 static int log_fd = -1;
-static struct text log_pending, log_kept, last;
+static struct text log_pending, log_kept;
 static uint64_t calls_count, models_count, finished_count, failed_count, log_dropped, in_flight;
 static volatile sig_atomic_t stopping;
 
@@ -159,10 +161,16 @@ static void call_end(struct conn *c, bool finished)
 	*(finished ? &finished_count : &failed_count) += 1;
 	in_flight--;
 	k->active = false;
+	text_clear(&k->head);
+	text_clear(&k->kept);
+	text_clear(&k->thoughts.text);
 	text_clear(&k->answer.text);
 	for (int64_t i = 0; i < k->tool_count; i++)
 		text_clear(&k->tools[i].arguments.text);
 }
+
+#define OF_RESPONSES                                                                               \
+	"openai azure_openai openrouter grok openai_compatible vllm ollama lm_studio llama_cpp"
 
 /* --- requests --------------------------------------------------------------------------------------------- */
 
@@ -174,44 +182,146 @@ static void header_copy(const struct conn *c, const char *name, char *to, size_t
 		span_copy(v, to, size);
 }
 
-/* The bearer key; false: missing or one of the keys this provider does not know. */
+/* The key, in whichever header; false: missing or one of the keys this provider does not know. */
 static bool key_read(struct conn *c)
 {
+	static const char *const names[] = {"x-api-key", "x-goog-api-key", "xi-api-key", "api-key"};
+	char *key = c->call.key;
 	struct span v;
 
-	if (!http_header(&c->head, "Authorization", &v) || v.len < 8 ||
-	    !span_is_nocase((struct span){v.at, 7}, "Bearer "))
-		return false;
-	span_copy((struct span){v.at + 7, v.len - 7}, c->call.key, sizeof(c->call.key));
-	return strcmp(c->call.key, "bad") != 0 && strncmp(c->call.key, "bad-", 4) != 0;
+	if (http_header(&c->head, "Authorization", &v) && v.len >= 8 &&
+	    span_is_nocase((struct span){v.at, 7}, "Bearer "))
+		span_copy((struct span){v.at + 7, v.len - 7}, key, sizeof(c->call.key));
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+		header_copy(c, names[i], key, sizeof(c->call.key));
+	return key[0] != 0 && strcmp(key, "bad") != 0 && strncmp(key, "bad-", 4) != 0;
 }
 
-static void call_begin(struct conn *c)
+/* The path as the log shows it: without quotes, and without a key. */
+static void path_copy(struct span path, char *to, size_t size)
+{
+	span_copy(path, to, size);
+	for (char *p = to; *p != 0; p++)
+		if (*p == '"' || *p == '\\')
+			*p = '_';
+	if (strstr(to, "key=") != NULL)
+		*strchr(to, '?') = 0;
+}
+
+/* The endpoints that are called. `*` stands for one segment of the path. */
+static const struct route {
+	const char *method, *path;
+	const struct speaker *speaker;
+	int verb;
+	const char *vendors; /* who has it; NULL: all who have no other */
+} routes[] = {
+	{"POST", "/chat/completions", &speak_chat, 0, NULL},
+	{"POST", "/messages", &speak_anthropic, ANTHROPIC_MESSAGES,
+	 "anthropic openrouter grok deepseek kimi ollama lm_studio llama_cpp"},
+	{"POST", "/messages/count_tokens", &speak_anthropic, ANTHROPIC_COUNT, "anthropic"},
+	{"POST", "/models/*", &speak_gemini, 0, "gemini"},
+	{"POST", "/responses", &speak_responses, RESPONSES_CREATE, OF_RESPONSES},
+	{"POST", "/responses/input_tokens", &speak_responses, RESPONSES_COUNT, "openai"},
+	{"POST", "/responses/*/cancel", &speak_responses, RESPONSES_CANCEL, OF_RESPONSES},
+	{"GET", "/responses/*", &speak_responses, RESPONSES_GET, OF_RESPONSES},
+	{"DELETE", "/responses/*", &speak_responses, RESPONSES_DELETE, OF_RESPONSES},
+	{"POST", "/embeddings", &speak_vectors, 0, NULL},
+	{"POST", "/audio/speech", &speak_voice, VOICE_SPEECH, NULL},
+	{"POST", "/audio/transcriptions", &speak_voice, VOICE_TRANSCRIPTION, NULL},
+	{"POST", "/text-to-speech/*", &speak_voice, VOICE_ELEVEN, "elevenlabs"},
+	{"POST", "/text-to-speech/*/stream", &speak_voice, VOICE_ELEVEN_STREAM, "elevenlabs"},
+	{"POST", "/speech-to-text", &speak_voice, VOICE_ELEVEN_TEXT, "elevenlabs"},
+};
+
+static bool path_matches(struct span path, const char *pattern)
+{
+	size_t i = 0;
+
+	while (i < path.len && *pattern != 0) {
+		if (*pattern == '*') {
+			while (i < path.len && path.at[i] != '/')
+				i++;
+		} else if (*pattern != path.at[i++]) {
+			return false;
+		}
+		pattern++;
+	}
+	return i == path.len && *pattern == 0;
+}
+
+static const struct route *route_of(struct span method, struct span path, const char *vendor)
+{
+	for (size_t i = 0; i < sizeof(routes) / sizeof(*routes); i++) {
+		const struct route *r = &routes[i];
+		const char *others = vendor[0] == 0 ? "" : r->vendors != NULL ? r->vendors : NULL;
+
+		if (!span_is(method, r->method) || !path_matches(path, r->path))
+			continue;
+		if (others == NULL ? !word_among(vendor, "anthropic elevenlabs")
+				   : vendor[0] == 0 || word_among(vendor, others))
+			return r;
+	}
+	return NULL;
+}
+
+/* Without a PROVIDER_ID a path stands for the provider whose dialect it is; chat completions, embeddings
+ * and sounds for an endpoint that minds nothing. */
+static const char *vendor_by_dialect(const struct route *r)
+{
+	if (r->speaker == &speak_anthropic)
+		return "anthropic";
+	if (r->speaker == &speak_gemini)
+		return "gemini";
+	if (r->speaker == &speak_responses)
+		return "openai";
+	return r->vendors != NULL ? "elevenlabs" : "";
+}
+
+/* Gemini has no 401 for it. */
+static void refuse_key(struct call *k)
+{
+	if (k->speaker == &speak_gemini)
+		refuse(k, 400, "INVALID_ARGUMENT", "API_KEY_INVALID", NULL,
+		       "API key not valid. Please pass a valid API key.");
+	else
+		k->plan.status = 401;
+}
+
+static void call_begin(struct conn *c, const struct route *r, const struct vendor_answer *of)
 {
 	struct call *k = &c->call;
+	bool has_json = span_is(c->head.start[0], "POST");
 	yyjson_doc *doc;
+	struct span v;
 
 	calls_count++;
 	in_flight++;
-	*k = (struct call){
-		.active = true, .speaker = &speak_chat, .plan = plan_none(), .began_us = now_us()};
+	*k = (struct call){.active = true, .speaker = r->speaker, .verb = r->verb, .block = -1};
+	k->plan = plan_none();
+	k->began_us = now_us();
+	k->choices = 1;
+	k->finish = "stop";
+	k->vendor = of != NULL ? of->vendor : vendor_by_dialect(r);
 	k->created = (int64_t)time(NULL);
 	k->body_bytes = c->body.len;
+	k->number = calls_count;
 	snprintf(k->id, sizeof(k->id), "chatcmpl-fake%llu", (unsigned long long)calls_count);
-	span_copy(c->head.start[1], k->path, sizeof(k->path));
-	for (char *p = k->path; *p != 0; p++)
-		if (*p == '"' || *p == '\\')
-			*p = '_';
+	path_copy(c->head.start[1], k->path, sizeof(k->path));
 	header_copy(c, "x-client-request-id", k->request_id, sizeof(k->request_id));
 	header_copy(c, "x-request-id", k->request_id, sizeof(k->request_id));
 	header_copy(c, "idempotency-key", k->idempotency_key, sizeof(k->idempotency_key));
-	doc = yyjson_read(c->body.at, c->body.len, 0);
-	if (!key_read(c))
-		k->plan.status = 401;
-	else if (!yyjson_is_obj(yyjson_doc_get_root(doc)))
+	if (http_header(&c->head, "Content-Type", &v) && v.len > 10 &&
+	    span_is_nocase((struct span){v.at, 10}, "multipart/"))
+		has_json = false;
+	doc = has_json ? yyjson_read(c->body.at, c->body.len, 0) : NULL;
+	if (of != NULL)
+		span_copy(span_z(of->key), k->key, sizeof(k->key));
+	if (of == NULL && !key_read(c))
+		refuse_key(k);
+	else if (has_json && !yyjson_is_obj(yyjson_doc_get_root(doc)))
 		k->plan.status = 400;
 	else
-		k->speaker->read(k, yyjson_doc_get_root(doc));
+		k->speaker->read(c, yyjson_doc_get_root(doc));
 	yyjson_doc_free(doc);
 	if (k->plan.delay_ms > 0)
 		timer_start(c, k->plan.delay_ms);
@@ -224,7 +334,7 @@ static void models_answer(struct conn *c, struct span one)
 	struct text t = {0};
 
 	models_count++;
-	c->call.plan = plan_none();
+	c->call = (struct call){.plan = plan_none(), .vendor = ""};
 	if (!key_read(c)) {
 		speak_chat.error(&t, &c->call, 401);
 		answer(c, 401, "application/json", (struct span){t.at, t.len});
@@ -272,15 +382,20 @@ static void log_answer(struct conn *c)
 	text_clear(&t);
 }
 
-/* What the last call looked like on the wire, for tests of what a provider gets to see. */
-static void last_keep(const struct conn *c)
+/* What the requests looked like on the wire, for tests of what a provider gets to see. */
+static void record_answer(struct conn *c, void (*write)(struct text *t))
 {
-	last.len = 0;
-	text_z(&last, "{\"head\":");
-	text_json(&last, c->in.at, c->head.size);
-	text_z(&last, ",\"body\":");
-	text_json(&last, c->body.at, c->body.len);
-	text_z(&last, "}\n");
+	struct text t = {0};
+
+	write(&t);
+	answer(c, 200, "application/json", (struct span){t.at, t.len});
+	text_clear(&t);
+}
+
+static void request_keep(const struct conn *c, bool is_last)
+{
+	record_keep((struct span){c->in.at, c->head.size},
+		    (struct span){c->body.at != NULL ? c->body.at : "", c->body.len}, is_last);
 }
 
 static void control_answer(struct conn *c, bool ok)
@@ -289,62 +404,98 @@ static void control_answer(struct conn *c, bool ok)
 	       span_z(ok ? "{\"ok\":true}\n" : "{\"ok\":false}\n"));
 }
 
-/* A probe below /PROVIDER_ID: one answer, kept for GET /_last. */
-static bool vendor_answered(struct conn *c, struct span path)
+static void probe_answer(struct conn *c, struct vendor_answer *a)
 {
-	struct vendor_answer a;
-
-	if (!vendor_serve(&c->head, path, (struct span){c->body.at, c->body.len}, &a))
-		return false;
-	last_keep(c);
 	models_count++;
 	text_f(&c->out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s%s%s\r\n",
-	       a.status, reason_of(a.status), a.type, a.body.len,
-	       a.location != NULL ? "Location: " : "", a.location != NULL ? a.location : "",
-	       a.location != NULL ? "\r\n" : "", c->close_after ? "Connection: close\r\n" : "");
-	text_add(&c->out, a.body.at != NULL ? a.body.at : "", a.body.len);
-	text_clear(&a.body);
+	       a->status, reason_of(a->status), a->type, a->body.len,
+	       a->location != NULL ? "Location: " : "", a->location != NULL ? a->location : "",
+	       a->location != NULL ? "\r\n" : "", c->close_after ? "Connection: close\r\n" : "");
+	text_add(&c->out, a->body.at != NULL ? a->body.at : "", a->body.len);
+	text_clear(&a->body);
+}
+
+/* What is asked of a provider: a probe or a call, below its PROVIDER_ID or not. False: neither. */
+static bool provider_served(struct conn *c, struct span path, struct span query)
+{
+	struct vendor_answer a;
+	const struct route *r;
+
+	switch (vendor_serve(&c->head, path, query,
+			     (struct span){c->body.at != NULL ? c->body.at : "", c->body.len},
+			     &a)) {
+	case VENDOR_ANSWERED:
+		request_keep(c, true);
+		probe_answer(c, &a);
+		return true;
+	case VENDOR_CALL:
+		r = route_of(c->head.start[0], a.path, a.vendor);
+		break;
+	default:
+		if (path.len > 7 && memcmp(path.at, "/v1beta/", 8) == 0)
+			path = (struct span){path.at + 7, path.len - 7};
+		else if (path.len > 3 && memcmp(path.at, "/v1/", 4) == 0)
+			path = (struct span){path.at + 3, path.len - 3};
+		r = route_of(c->head.start[0], path, "");
+		a.vendor = NULL;
+	}
+	if (r == NULL)
+		return false;
+	request_keep(c, true);
+	call_begin(c, r, a.vendor != NULL ? &a : NULL);
+	return true;
+}
+
+/* What is asked of this program itself. */
+static bool control_served(struct conn *c, struct span path)
+{
+	struct span method = c->head.start[0];
+	bool is_get = span_is(method, "GET");
+	bool is_delete = span_is(method, "DELETE");
+
+	if (is_get && span_is(path, "/_stats")) {
+		stats_answer(c);
+	} else if (is_get && span_is(path, "/_log")) {
+		log_answer(c);
+	} else if (is_get && span_is(path, "/_last")) {
+		record_answer(c, record_last);
+	} else if (is_get && span_is(path, "/_calls")) {
+		record_answer(c, record_all);
+	} else if (span_is(method, "POST") && span_is(path, "/_control")) {
+		control_answer(c, rule_add((struct span){c->body.at, c->body.len}));
+	} else if (is_delete && span_is(path, "/_control")) {
+		rules_clear();
+		control_answer(c, true);
+	} else if (is_delete && span_is(path, "/_log")) {
+		log_kept.len = 0;
+		log_dropped = calls_count = models_count = finished_count = failed_count = 0;
+		record_clear();
+		responses_forget();
+		control_answer(c, true);
+	} else {
+		return false;
+	}
 	return true;
 }
 
 static void request_serve(struct conn *c)
 {
-	struct span method = c->head.start[0];
 	struct span path = c->head.start[1];
 	const char *query = memchr(path.at, '?', path.len);
-	bool is_get = span_is(method, "GET");
-	bool is_post = span_is(method, "POST");
+	struct span asked = {"", 0};
+	bool is_get = span_is(c->head.start[0], "GET");
 
-	if (query != NULL)
+	if (query != NULL) {
+		asked = (struct span){query + 1, path.len - (size_t)(query + 1 - path.at)};
 		path.len = (size_t)(query - path.at);
-	if (is_post &&
-	    (span_is(path, "/v1/chat/completions") || span_is(path, "/chat/completions"))) {
-		last_keep(c);
-		call_begin(c);
-	} else if (is_get && (span_is(path, "/v1/models") || span_is(path, "/models"))) {
+	}
+	if (is_get && (span_is(path, "/v1/models") || span_is(path, "/models"))) {
+		request_keep(c, false);
 		models_answer(c, (struct span){"", 0});
 	} else if (is_get && path.len > 11 && memcmp(path.at, "/v1/models/", 11) == 0) {
+		request_keep(c, false);
 		models_answer(c, (struct span){path.at + 11, path.len - 11});
-	} else if (is_get && span_is(path, "/_stats")) {
-		stats_answer(c);
-	} else if (is_get && span_is(path, "/_log")) {
-		log_answer(c);
-	} else if (is_get && span_is(path, "/_last")) {
-		answer(c, 200, "application/json",
-		       (struct span){last.at != NULL ? last.at : "{}\n",
-				     last.at != NULL ? last.len : 3});
-	} else if (is_post && span_is(path, "/_control")) {
-		control_answer(c, rule_add((struct span){c->body.at, c->body.len}));
-	} else if (span_is(method, "DELETE") && span_is(path, "/_control")) {
-		rules_clear();
-		control_answer(c, true);
-	} else if (span_is(method, "DELETE") && span_is(path, "/_log")) {
-		log_kept.len = 0;
-		log_dropped = calls_count = models_count = finished_count = failed_count = 0;
-		control_answer(c, true);
-	} else if (vendor_answered(c, path)) {
-		return;
-	} else {
+	} else if (!control_served(c, path) && !provider_served(c, path, asked)) {
 		answer(c, 404, "application/json",
 		       span_z("{\"error\":{\"message\":\"no such path\",\"type\":"
 			      "\"invalid_request_error\",\"param\":null,\"code\":null}}"));
@@ -531,7 +682,7 @@ static void accept_all(int listener)
 		if (conns != NULL)
 			conns->link = &c->next;
 		conns = c;
-		c->call.plan = plan_none();
+		c->call = (struct call){.plan = plan_none(), .vendor = ""};
 		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 		conn_watch(c, EPOLLIN);
 	}
@@ -641,7 +792,8 @@ int main(int argc, char **argv)
 	rules_clear();
 	text_clear(&log_pending);
 	text_clear(&log_kept);
-	text_clear(&last);
+	record_clear();
+	responses_forget();
 	free(timers);
 	return 0;
 }

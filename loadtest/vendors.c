@@ -1,4 +1,4 @@
-/* loadtest/vendors.c - what each provider answers when it is asked for a key, its models, a token or a sound.
+/* loadtest/vendors.c - what each provider answers when it is asked for a key or its models, and whose call it is.
  *
  * Paths, headers, shapes and errors are those of the vendors' API references, below /PROVIDER_ID and the path of the
  * provider's own address: /grok/v1/api-key. What a key stands for is written in it: a key that has "bad" in it is
@@ -301,26 +301,6 @@ static void list_answer(struct asked *a)
 	text_z(t, bare ? "]" : "]}");
 }
 
-static void text_answer(struct asked *a)
-{
-	struct text *t = &a->ret->body;
-
-	if (a->vendor->like == LIKE_ANTHROPIC)
-		text_z(t,
-		       "{\"id\":\"msg_fake\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"fake-mini\","
-		       "\"content\":[{\"type\":\"text\",\"text\":\"ok\"}],\"stop_reason\":\"max_tokens\","
-		       "\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}");
-	else if (a->vendor->like == LIKE_GEMINI)
-		text_z(t,
-		       "{\"candidates\":[{\"finishReason\":\"MAX_TOKENS\",\"index\":0}],\"usageMetadata\":"
-		       "{\"promptTokenCount\":4,\"totalTokenCount\":5}}");
-	else
-		text_z(t,
-		       "{\"id\":\"chatcmpl-fake\",\"object\":\"chat.completion\",\"choices\":[{\"index\":0,"
-		       "\"message\":{\"role\":\"assistant\",\"content\":\"ok\"},\"finish_reason\":\"length\"}],"
-		       "\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1,\"total_tokens\":10}}");
-}
-
 static bool ends(struct span path, const char *z)
 {
 	size_t n = strlen(z);
@@ -335,61 +315,56 @@ static bool starts(struct span path, const char *z)
 	return path.len >= n && memcmp(path.at, z, n) == 0;
 }
 
+static bool path_has(struct span path, const char *z)
+{
+	return memmem(path.at, path.len, z, strlen(z)) != NULL;
+}
+
 static bool body_has(const struct asked *a, const char *z)
 {
-	return a->body.len > 0 && strstr(a->body.at, z) != NULL;
+	return path_has(a->body, z);
 }
 
-static bool is_text_call(const struct asked *a)
-{
-	if (!a->post)
-		return false;
-	return a->vendor->like == LIKE_ANTHROPIC ? span_is(a->path, "/v1/messages")
-	       : a->vendor->like == LIKE_GEMINI
-		       ? starts(a->path, "/models/") && ends(a->path, ":generateContent")
-		       : span_is(a->path, "/chat/completions");
-}
-
-static void paid_answer(struct asked *a)
-{
-	const bool text = is_text_call(a);
-
-	if (strstr(a->key, "broke") != NULL)
-		no_money(a);
-	else if (body_has(a, "no-such-model") || (text && a->vendor->like == LIKE_GEMINI &&
-						  !ends(a->path, "fake-mini:generateContent")))
-		no_model(a);
-	else if (text) {
-		text_answer(a);
-	} else {
-		a->ret->type = "audio/mpeg";
-		text_z(&a->ret->body, "ID3 this is no sound");
-	}
-}
-
-static void served(struct asked *a)
+/* Asked for free. False: it is a call, if anything. */
+static bool probe_answered(struct asked *a)
 {
 	const bool eleven = a->vendor->like == LIKE_ELEVENLABS;
 	const bool own = a->vendor->like == LIKE_ANTHROPIC || eleven;
 
-	if (is_text_call(a) || (a->post && (eleven ? starts(a->path, "/v1/text-to-speech/voice1")
-						   : span_is(a->path, "/audio/speech")))) {
-		paid_answer(a);
-	} else if (!a->post && a->vendor->auth != NULL && span_is(a->path, a->vendor->auth)) {
+	if (a->post)
+		return false;
+	if (a->vendor->auth != NULL && span_is(a->path, a->vendor->auth)) {
 		auth_answer(a);
-	} else if (!a->post && span_is(a->path, own ? "/v1/models" : "/models")) {
+	} else if (span_is(a->path, own ? "/v1/models" : "/models")) {
 		/* where nothing else tells of an empty purse, the list does not come */
 		if (strstr(a->key, "broke") != NULL && a->vendor->auth == NULL)
 			no_money(a);
 		else
 			list_answer(a);
-	} else if (!a->post && eleven && span_is(a->path, "/v2/voices")) {
+	} else if (eleven && (span_is(a->path, "/v2/voices") || span_is(a->path, "/v1/voices"))) {
 		text_z(&a->ret->body,
 		       "{\"voices\":[{\"voice_id\":\"voice1\",\"name\":\"Fake\"}],\"has_more\":false}");
 	} else {
-		a->ret->status = 404;
-		text_z(&a->ret->body, "{\"error\":{\"message\":\"no such path\"}}");
+		return false;
 	}
+	return true;
+}
+
+/* What costs: not for those who have no money, and not of a model that is none. */
+static bool call_refused(struct asked *a)
+{
+	if (!a->post)
+		return false;
+	if (strstr(a->key, "broke") != NULL)
+		no_money(a);
+	else if (body_has(a, "no-such-model") ||
+		 (a->vendor->like == LIKE_GEMINI &&
+		  (path_has(a->path, "/no-such-model:") ||
+		   ends(a->path, "text-embedding-fake:generateContent"))))
+		no_model(a);
+	else
+		return false;
+	return true;
 }
 
 /* What the key stands for comes before what is asked. */
@@ -452,36 +427,60 @@ static const struct vendor *vendor_of(struct span *path)
 	return NULL;
 }
 
-static void key_of(struct asked *a, const struct http_head *head)
+static void key_of(struct asked *a, const struct http_head *head, struct span query)
 {
+	const char *in_query = memmem(query.at, query.len, "key=", 4);
 	struct span v;
 
-	if (!http_header(head, a->vendor->header != NULL ? a->vendor->header : "Authorization", &v))
-		return;
-	if (a->vendor->header != NULL)
+	if (a->vendor->header != NULL && http_header(head, a->vendor->header, &v)) {
 		span_copy(v, a->key, sizeof(a->key));
-	else if (v.len > 7 && span_is_nocase((struct span){v.at, 7}, "Bearer "))
+	} else if (http_header(head, "Authorization", &v) && v.len > 7 &&
+		   span_is_nocase((struct span){v.at, 7}, "Bearer ")) {
 		span_copy((struct span){v.at + 7, v.len - 7}, a->key, sizeof(a->key));
+	} else if (a->vendor->like == LIKE_GEMINI && in_query != NULL) {
+		struct span key = {in_query + 4, query.len - (size_t)(in_query + 4 - query.at)};
+		const char *end = memchr(key.at, '&', key.len);
+
+		key.len = end != NULL ? (size_t)(end - key.at) : key.len;
+		span_copy(key, a->key, sizeof(a->key));
+	}
 }
 
-bool vendor_serve(const struct http_head *head, struct span path, struct span body,
-		  struct vendor_answer *ret)
+/* A provider's other dialects live in folders of their own; the version is said by some bases only. */
+static void path_plain(struct span *path, const struct vendor *v)
+{
+	const char *const folders[] = {v->like == LIKE_GEMINI ? "/openai" : "/anthropic", "/v1"};
+
+	for (size_t i = 0; i < sizeof(folders) / sizeof(*folders); i++) {
+		size_t n = strlen(folders[i]);
+
+		if (starts(*path, folders[i]) && path->len > n && path->at[n] == '/')
+			*path = (struct span){path->at + n, path->len - n};
+	}
+}
+
+enum vendor_found vendor_serve(const struct http_head *head, struct span path, struct span query,
+			       struct span body, struct vendor_answer *ret)
 {
 	struct asked a = {.path = path, .body = body, .ret = ret};
 	struct span v;
 
 	a.vendor = vendor_of(&a.path);
 	if (a.vendor == NULL)
-		return false;
+		return VENDOR_NONE;
 	*ret = (struct vendor_answer){.status = 200, .type = "application/json"};
 	a.post = span_is(head->start[0], "POST");
-	key_of(&a, head);
+	key_of(&a, head, query);
 	if (a.vendor->like == LIKE_ANTHROPIC && !http_header(head, "anthropic-version", &v)) {
 		error_anthropic(&a, 400, "invalid_request_error",
 				"anthropic-version: header is required");
-		return true;
+		return VENDOR_ANSWERED;
 	}
-	if (!refused(&a))
-		served(&a);
-	return true;
+	if (refused(&a) || probe_answered(&a) || call_refused(&a))
+		return VENDOR_ANSWERED;
+	ret->vendor = a.vendor->id;
+	ret->path = a.path;
+	path_plain(&ret->path, a.vendor);
+	span_copy(span_z(a.key), ret->key, sizeof(ret->key));
+	return VENDOR_CALL;
 }

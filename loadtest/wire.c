@@ -70,10 +70,11 @@ static void head_open(struct conn *c, int status, const char *type)
 	c->call.status = status;
 	text_f(&c->out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nx-request-id: %s\r\n", status,
 	       reason_of(status), type, c->call.id);
-	if (p->retry_after[0] != 0)
+	if (p->retry_after[0] != 0 && c->call.speaker != &speak_gemini) /* in the body there */
 		text_f(&c->out, "Retry-After: %s\r\n", p->retry_after);
 	if (p->retry_after_ms[0] != 0)
 		text_f(&c->out, "retry-after-ms: %s\r\n", p->retry_after_ms);
+	text_add(&c->out, c->call.head.at, c->call.head.len);
 	if (p->redirect[0] != 0)
 		text_f(&c->out, "Location: %s\r\n", p->redirect);
 	if (p->header[0] != 0)
@@ -111,7 +112,11 @@ static void plain_answer(struct conn *c)
 		k->speaker->plain(&body, k);
 	if (is_html && status == 200)
 		status = 502;
-	head_open(c, status, is_html ? "text/html" : p->text ? "text/plain" : "application/json");
+	head_open(c, status,
+		  is_html			    ? "text/html"
+		  : p->text			    ? "text/plain"
+		  : k->type != NULL && status < 300 ? k->type
+						    : "application/json");
 	if (p->gzip) {
 		gzip_stored(&packed, (struct span){body.at, body.len});
 		text_z(&c->out, "Content-Encoding: gzip\r\n");
@@ -141,7 +146,7 @@ static void plain_answer(struct conn *c)
 
 /* --- a stream, event by event ------------------------------------------------------------------------- */
 
-static void stream_bytes(struct conn *c, struct span s)
+void stream_bytes(struct conn *c, struct span s)
 {
 	if (!c->call.plan.to_close)
 		text_f(&c->out, "%zx\r\n", s.len);
@@ -150,13 +155,15 @@ static void stream_bytes(struct conn *c, struct span s)
 		text_z(&c->out, "\r\n");
 }
 
-void stream_event(struct conn *c, struct text *data)
+void stream_event(struct conn *c, const char *name, struct text *data)
 {
 	const char *nl = c->call.plan.crlf ? "\r\n" : "\n";
 	struct text t = {0};
 
 	if (c->call.plan.comments)
 		text_f(&t, ": still here%s%s", nl, nl);
+	if (name != NULL)
+		text_f(&t, "event: %s%s", name, nl);
 	text_f(&t, "data: %s%s%s", data->at, nl, nl);
 	stream_bytes(c, (struct span){t.at, t.len});
 	text_clear(&t);
@@ -169,7 +176,10 @@ static void stream_open(struct conn *c)
 
 	if (p->to_close)
 		c->close_after = true;
-	head_open(c, 200, p->text ? "text/plain" : "text/event-stream; charset=utf-8");
+	head_open(c, 200,
+		  p->text		 ? "text/plain"
+		  : c->call.type != NULL ? c->call.type
+					 : "text/event-stream; charset=utf-8");
 	text_f(&c->out, "Cache-Control: no-cache\r\n%s\r\n",
 	       p->to_close ? "" : "Transfer-Encoding: chunked\r\n");
 	c->call.speaker->open(c);
@@ -193,19 +203,23 @@ static struct span utter_next(struct utter *u)
 	return (struct span){u->text.at + at, end - at};
 }
 
-/* What is streamed next: the words, then the calls, which take turns. */
+/* What is streamed next: the reasoning, the words, then the calls, which may take turns. */
 static struct utter *utter_due(struct call *k, struct piece *p)
 {
 	struct utter *due = NULL;
 
-	*p = (struct piece){.kind = PIECE_WORDS};
+	*p = (struct piece){.kind = PIECE_THOUGHTS};
+	if (k->thoughts.step < k->thoughts.chunks)
+		return &k->thoughts;
+	p->kind = PIECE_WORDS;
 	if (k->answer.step < k->answer.chunks)
 		return &k->answer;
 	p->kind = PIECE_TOOL;
 	for (int64_t i = 0; i < k->tool_count; i++) {
 		struct utter *u = &k->tools[i].arguments;
 
-		if (u->step == u->chunks || (due != NULL && u->step >= due->step))
+		if (u->step == u->chunks ||
+		    (due != NULL && (k->one_by_one || u->step >= due->step)))
 			continue;
 		due = u;
 		p->tool = i;
@@ -217,8 +231,11 @@ static void stream_piece(struct conn *c)
 {
 	struct call *k = &c->call;
 	struct piece p;
+	struct utter *due = utter_due(k, &p);
 
-	p.bytes = utter_next(utter_due(k, &p));
+	/* a sound has no words: its speaker cuts it */
+	if (due != NULL)
+		p.bytes = utter_next(due);
 	k->speaker->piece(c, &p);
 	k->step++;
 }

@@ -107,5 +107,6 @@ struct dialect {
 				      struct buf *out);
 };
 extern const struct dialect dialect_openai_chat;
+extern const struct dialect dialect_anthropic_messages, dialect_anthropic_count_tokens;
 
 #endif

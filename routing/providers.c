@@ -77,6 +77,8 @@ const struct provider providers[] = {
 		.header_name = "anthropic-version", /* required by every path */
 		.header_value = "2023-06-01",
 		.path_chat = "/v1/messages",
+		.endpoints = {{&dialect_anthropic_messages, "/v1/messages", NULL},
+			      {&dialect_anthropic_count_tokens, "/v1/messages/count_tokens", NULL}},
 		.path_models = "/v1/models?limit=1000",
 		.text = PROVIDER_TEXT_ANTHROPIC,
 	},

@@ -45,6 +45,7 @@ static const struct {
 	{"exceeded model token limit", AT_REFUSAL, ERROR_context_length},
 	{"input token length too long", AT_REFUSAL, ERROR_context_length},
 	{"prompt is too long", AT_REFUSAL, ERROR_context_length},
+	{"content filtering policy", AT_REFUSAL, ERROR_content_policy},
 	{"incorrect api key", AT_REFUSAL, ERROR_auth},
 	{"credit balance is too low", AT_MONEY, ERROR_quota},
 	{"insufficient balance", AT_MONEY, ERROR_quota},
@@ -91,6 +92,7 @@ static const struct {
 	{"exceed_context_size_error", ERROR_context_length},
 	{"max_tokens_exceeded", ERROR_context_length},
 	{"token_limit_exceeded", ERROR_context_length},
+	{"request_too_large", ERROR_context_length}, /* translation.md 10: only a larger window helps */
 
 	{"content_policy_violation", ERROR_content_policy},
 	{"moderation_blocked", ERROR_content_policy},

@@ -108,5 +108,13 @@ struct dialect {
 };
 extern const struct dialect dialect_openai_chat;
 extern const struct dialect dialect_anthropic_messages, dialect_anthropic_count_tokens;
+extern const struct dialect dialect_gemini, dialect_gemini_count_tokens;
+
+/* What follows /v1beta/models/ in a caller's path, percent-decoded: "gemini-3-pro:streamGenerateContent"; the model runs to
+ * the last colon. `query_alt` is the query's alt, "sse" or "json"; ptr NULL: none. Fills model, stream and stream_array of
+ * `head`, borrowed from `rest`. RC_NOT_FOUND: no such method; RC_UNSUPPORTED: one that is not served, `err` names it;
+ * RC_INVALID: another alt. */
+MUST_CHECK enum rc gemini_path(struct str rest, struct str query_alt, struct call_head *head,
+			       const struct dialect **ret_dialect, struct err *err);
 
 #endif

@@ -116,5 +116,7 @@ extern const struct dialect dialect_gemini, dialect_gemini_count_tokens;
  * RC_INVALID: another alt. */
 MUST_CHECK enum rc gemini_path(struct str rest, struct str query_alt, struct call_head *head,
 			       const struct dialect **ret_dialect, struct err *err);
+extern const struct dialect dialect_openai_responses;
+extern const struct dialect dialect_openai_input_tokens;
 
 #endif

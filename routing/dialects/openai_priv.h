@@ -6,6 +6,8 @@
 /* `usage` as chat completions state it, mapped to disjoint classes that add up to the provider's totals. Not
  * an object, or without counters: `present` stays false. Never negative, never past USAGE_UNITS_MAX. */
 void openai_usage_read(const struct json *usage, struct usage *ret);
+/* The same of the Responses API, whose counters have other names. What its hosted tools did is not in it. */
+void openai_usage_read_responses(const struct json *usage, struct usage *ret);
 /* `literal` is a JSON number. Its value times 10^scale, rounded half away from zero, clamped to int64. Exact. */
 MUST_CHECK enum rc openai_decimal(struct str literal, int scale, int64_t *ret);
 

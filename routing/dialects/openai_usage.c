@@ -135,13 +135,22 @@ struct totals { /* as the provider states them */
 	int64_t reasoning, audio_out, image_out;      /* of the completion */
 };
 
-static void totals_read(const struct json *usage, uint32_t *flags, struct totals *t)
-{
-	const struct json *in = json_get(usage, "prompt_tokens_details");
-	const struct json *out = json_get(usage, "completion_tokens_details");
+struct names { /* one meaning under two names */
+	const char *prompt, *prompt_details, *completion, *completion_details;
+};
+static const struct names chat_names = {"prompt_tokens", "prompt_tokens_details",
+					"completion_tokens", "completion_tokens_details"};
+static const struct names responses_names = {"input_tokens", "input_tokens_details",
+					     "output_tokens", "output_tokens_details"};
 
-	t->has_prompt = count(usage, "prompt_tokens", flags, &t->prompt);
-	t->has_completion = count(usage, "completion_tokens", flags, &t->completion);
+static void totals_read(const struct json *usage, const struct names *names, uint32_t *flags,
+			struct totals *t)
+{
+	const struct json *in = json_get(usage, names->prompt_details);
+	const struct json *out = json_get(usage, names->completion_details);
+
+	t->has_prompt = count(usage, names->prompt, flags, &t->prompt);
+	t->has_completion = count(usage, names->completion, flags, &t->completion);
 	t->has_total = count(usage, "total_tokens", flags, &t->total);
 	/* one fact, three places: OpenAI's, Moonshot's, DeepSeek's */
 	if (!count(in, "cached_tokens", flags, &t->cached) &&
@@ -255,13 +264,13 @@ static void cost_read(const struct json *usage, struct usage *u)
 	}
 }
 
-void openai_usage_read(const struct json *usage, struct usage *ret)
+static void usage_read(const struct json *usage, const struct names *names, struct usage *ret)
 {
 	struct totals t = {0};
 	struct usage u = USAGE_NONE;
 
 	if (usage && json_type(usage) == JSON_OBJECT) {
-		totals_read(usage, &u.flags, &t);
+		totals_read(usage, names, &u.flags, &t);
 		u.present = t.has_prompt || t.has_completion;
 		cost_read(usage, &u);
 	}
@@ -271,4 +280,14 @@ void openai_usage_read(const struct json *usage, struct usage *ret)
 		map_output(&t, &u);
 	}
 	*ret = u;
+}
+
+void openai_usage_read(const struct json *usage, struct usage *ret)
+{
+	usage_read(usage, &chat_names, ret);
+}
+
+void openai_usage_read_responses(const struct json *usage, struct usage *ret)
+{
+	usage_read(usage, &responses_names, ret);
 }

@@ -84,7 +84,7 @@ static enum rc state_add(struct call *c, struct arena *mem, const char *kind, co
 	if (!c->states)
 		c->states = ARENA_ARRAY(mem, struct call_state, CALL_STATES_MAX);
 	for (size_t i = 0; i < c->states_count; i++)
-		if (str_eq(c->states[i].id, id) && c->states[i].kind == kind)
+		if (str_eq(c->states[i].id, id) && !strcmp(c->states[i].kind, kind))
 			return RC_OK;
 	if (c->states_count == CALL_STATES_MAX)
 		return bad(err, field, "names more files and responses than one call may");
@@ -406,10 +406,11 @@ static enum rc quoted(struct str s, struct arena *mem, struct str *ret)
 
 static bool is_of_another(const struct json *item)
 {
-	struct str seal;
+	struct str seal, type;
 
 	return json_string(json_get(item, "encrypted_content"), &seal) &&
-	       str_starts(seal, STR(CHAT_OPAQUE_MARK));
+	       str_starts(seal, STR(CHAT_OPAQUE_MARK)) &&
+	       json_string(json_get(item, "type"), &type) && str_is(type, "reasoning");
 }
 
 /* The input without the reasoning that a provider of another dialect made. */

@@ -60,9 +60,43 @@ static void handle_generation(struct http_request *r)
 	billing_reply_generation(r, vault_principal(r)->org, r->params[0]);
 }
 
+/* Calls: the path says the dialect, Gemini's also the model and whether to stream. */
 static void handle_chat_completions(struct http_request *r)
 {
 	flow_begin(r, &dialect_openai_chat, &(struct call_head){0});
+}
+
+static void handle_responses(struct http_request *r)
+{
+	flow_begin(r, &dialect_openai_responses, &(struct call_head){0});
+}
+
+static void handle_input_tokens(struct http_request *r)
+{
+	flow_begin(r, &dialect_openai_input_tokens, &(struct call_head){0});
+}
+
+static void handle_messages(struct http_request *r)
+{
+	flow_begin(r, &dialect_anthropic_messages, &(struct call_head){0});
+}
+
+static void handle_count_tokens(struct http_request *r)
+{
+	flow_begin(r, &dialect_anthropic_count_tokens, &(struct call_head){0});
+}
+
+static void handle_gemini(struct http_request *r)
+{
+	const struct dialect *dialect = NULL;
+	struct call_head head = {0};
+	struct err e = {0};
+	const enum rc rc = gemini_path(r->params[0], http_query(r, "alt"), &head, &dialect, &e);
+
+	if (rc == RC_OK)
+		flow_begin(r, dialect, &head);
+	else
+		http_reply_err(r, rc, &e);
 }
 
 /* A path of interface.md whose dialect this version does not speak: refused by name, after the caller is known. */
@@ -114,20 +148,22 @@ static const struct endpoint endpoints[] = {
 	{"GET", "/v1/generations/{request_id}", SURFACE_DATA, CALLERS, 0, false, handle_generation,
 	 "What one call cost"},
 
-	{"POST", "/v1/responses", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
-	 "Not served by this version"},
+	{"POST", "/v1/responses", SURFACE_DATA, CALLERS, 0, true, handle_responses,
+	 "A response in the OpenAI Responses dialect, streamed or not"},
+	{"POST", "/v1/responses/input_tokens", SURFACE_DATA, CALLERS, 0, true, handle_input_tokens,
+	 "How many tokens a response's input has"},
 	{"POST", "/v1/embeddings", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
 	 "Not served by this version"},
-	{"POST", "/v1/messages", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
-	 "Not served by this version"},
-	{"POST", "/v1/messages/count_tokens", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
-	 "Not served by this version"},
+	{"POST", "/v1/messages", SURFACE_DATA, CALLERS, 0, true, handle_messages,
+	 "A message in Anthropic's dialect, streamed or not"},
+	{"POST", "/v1/messages/count_tokens", SURFACE_DATA, CALLERS, 0, true, handle_count_tokens,
+	 "How many tokens a message's input has"},
 	{"POST", "/v1/audio/speech", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
 	 "Not served by this version"},
 	{"POST", "/v1/audio/transcriptions", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
 	 "Not served by this version"},
-	{"POST", "/v1beta/models/{model...}", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
-	 "Not served by this version"},
+	{"POST", "/v1beta/models/{model...}", SURFACE_DATA, CALLERS, 0, true, handle_gemini,
+	 "generateContent, streamGenerateContent and countTokens in Gemini's dialect"},
 	{"GET", "/v1beta/models", SURFACE_DATA, CALLERS, 0, false, handle_gemini_models,
 	 "Models this key can ask for, in Gemini's shape"},
 	{"GET", "/v1beta/models/{model...}", SURFACE_DATA, CALLERS, 0, false, handle_gemini_model,

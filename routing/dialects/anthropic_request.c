@@ -72,8 +72,7 @@ static enum rc state_add(struct reading *r, const char *kind, struct str id, con
 		return bad(r->err, field, "names too many files: 64 are taken");
 	if (!c->states)
 		c->states = ARENA_ARRAY(r->mem, struct call_state, CALL_STATES_MAX);
-	c->states[c->states_count++] = (struct call_state){
-		.kind = kind, .id = id, .field = field};
+	c->states[c->states_count++] = (struct call_state){.kind = kind, .id = id, .field = field};
 	return RC_OK;
 }
 

@@ -68,8 +68,7 @@ static enum rc add_state(struct reading *r, const char *kind, struct str id, con
 		return bad(r->err, field, "names more files than one call may use");
 	if (!c->states)
 		c->states = ARENA_ARRAY(r->mem, struct call_state, CALL_STATES_MAX);
-	c->states[c->states_count++] = (struct call_state){
-		.kind = kind, .id = id, .field = field};
+	c->states[c->states_count++] = (struct call_state){.kind = kind, .id = id, .field = field};
 	return RC_OK;
 }
 

@@ -88,8 +88,7 @@ static enum rc state_add(struct call *c, struct arena *mem, const char *kind, co
 			return RC_OK;
 	if (c->states_count == CALL_STATES_MAX)
 		return bad(err, field, "names more files and responses than one call may");
-	c->states[c->states_count++] = (struct call_state){
-		.kind = kind, .id = id, .field = field};
+	c->states[c->states_count++] = (struct call_state){.kind = kind, .id = id, .field = field};
 	c->media_by_url = true; /* how large it is only the provider knows */
 	return RC_OK;
 }

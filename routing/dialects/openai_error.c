@@ -157,6 +157,7 @@ static const struct {
 
 /* What is wrong with a request, in codes that client libraries know: kept, and as static strings. */
 static const char *const caller_codes[] = {
+	"previous_response_not_found",
 	"unsupported_parameter",
 	"unsupported_value",
 	"invalid_value",

@@ -1,0 +1,111 @@
+"""What a provider keeps for a later call: the follow-up goes to the profile that has it, or to nobody."""
+import unittest
+
+import harness
+from test_providers import PROVIDERS, key
+
+MODEL = "gpt-4.1"
+
+
+class State(harness.Case):
+    ENV = {"TOLLGATE_EGRESS_ALLOW": "127.0.0.1/32"}
+
+    def profile(self, org, name, secret, provider="openai", **more):
+        return self.tg.must("POST", f"/orgs/{org if isinstance(org, str) else org.slug}/profiles", {
+            "name": name, "provider": provider, "secret": secret, "validate": False, "models": [MODEL], "billing_source": "byok",
+            "base_url": f"http://127.0.0.1:{self.fake.port}/{provider}{PROVIDERS[provider][0]}", **more})
+
+    def ask(self, org, text="Hello", **more):
+        return self.tg.post("/v1/responses", {"model": MODEL, "input": text, **more}, key=org.key)
+
+    def test_a_follow_up_goes_where_the_response_is(self):
+        org = self.tg.setup_org("follow")
+        self.profile(org, "first", "sk-fakefirst", priority=1)
+        self.profile(org, "second", "sk-fakesecond", priority=2)
+        self.tg.settled()
+        self.fake.control(key="sk-fakefirst", times=1, status=500)
+        made = self.ask(org)
+        self.assertEqual((made.status, made.headers["x-tollgate-profile"]), (200, "second"), made)
+        org.admin("POST", "/profiles/first/rotate", {"secret": "sk-fakefirst2"})  # clears its cooldown: it would go first again
+        self.tg.settled()
+        self.assertEqual(self.ask(org).headers["x-tollgate-profile"], "first")
+        for stream in (False, True):
+            again = self.ask(org, "And on", previous_response_id=made.json["id"], stream=stream)
+            self.assertEqual((again.status, again.headers["x-tollgate-profile"]), (200, "second"), again)
+            self.assertIn("first/gpt-4.1=capability_missing:previous_response_id", again.headers["x-tollgate-fallback"])
+        self.assertEqual(self.tg.sql("SELECT count(DISTINCT profile_id) FROM tollgate.provider_state"), [["2"]])
+        self.assertNotIn(made.json["id"], str(self.tg.sql("SELECT * FROM tollgate.provider_state")))
+
+    def test_what_nobody_keeps_is_refused_in_the_dialects_words(self):
+        org = self.tg.setup_org("nobody")
+        self.profile(org, "first", "sk-fakefirst", priority=1)
+        self.profile(org, "second", "sk-fakesecond", priority=2)
+        self.tg.settled()
+        before, rows = self.fake.stats()["calls"], self.tg.row_counts()
+        answer = self.ask(org, previous_response_id="resp_never_made")
+        self.assertEqual((answer.status, answer.json["error"]["code"], answer.json["error"]["param"]),
+                         (400, "previous_response_not_found", "previous_response_id"), answer)
+        self.assertIn("resp_never_made", answer.json["error"]["message"])
+        self.assertEqual(answer.headers["x-should-retry"], "false")
+        answer = self.ask(org, conversation="conv_x")
+        self.assertEqual((answer.status, answer.json["error"]["code"], answer.json["error"]["param"]), (404, "state_not_found", "conversation"))
+        self.assertEqual(self.fake.stats()["calls"], before)
+        self.assertEqual(self.tg.row_counts(), rows)
+
+    def test_one_own_account_is_no_guess(self):
+        org = self.tg.setup_org("single")
+        self.profile(org, "only", "sk-fakeonly")
+        self.tg.settled()
+        # asked there, and told by the provider itself that it is not there
+        answer = self.ask(org, previous_response_id="resp_never_made")
+        self.assertEqual((answer.status, answer.json["error"]["code"]), (400, "previous_response_not_found"), answer)
+        self.assertEqual(answer.headers["x-tollgate-profile"], "only")
+
+    def test_no_org_builds_on_anothers_in_the_platforms_account(self):
+        self.profile("platform", "shared", "sk-fakeshared", billing_source="platform")
+        mine, other = self.tg.setup_org("mine"), self.tg.setup_org("other")
+        self.tg.settled()
+        made = self.ask(mine)
+        self.assertEqual((made.status, made.headers["x-tollgate-billing-source"]), (200, "platform"), made)
+        self.assertEqual(self.ask(mine, previous_response_id=made.json["id"]).status, 200)
+        before, balance = self.fake.stats()["calls"], other.balance()
+        answer = self.ask(other, previous_response_id=made.json["id"])
+        self.assertEqual((answer.status, answer.json["error"]["code"]), (400, "previous_response_not_found"), answer)
+        self.assertEqual((self.fake.stats()["calls"], other.balance()), (before, balance))
+
+    def test_what_is_not_kept_is_not_remembered(self):
+        org = self.tg.setup_org("light")
+        self.profile(org, "only", "sk-fakelight")
+        self.tg.settled()
+        rows = lambda: int(self.tg.sql(f"SELECT count(*) FROM tollgate.provider_state s JOIN tollgate.org o USING (org_id) WHERE o.slug = 'light'")[0][0])
+        self.assertEqual(self.ask(org, store=False).status, 200)
+        self.assertEqual(rows(), 0)
+        self.assertEqual(self.ask(org).status, 200)
+        self.assertEqual(rows(), 1)
+
+    def test_a_translated_answer_is_kept_by_nobody(self):
+        org = self.tg.setup_org("translated")
+        self.tg.must("POST", "/orgs/translated/profiles", {
+            "name": "claude", "provider": "anthropic", "secret": key("anthropic", "good"), "validate": False, "models": ["claude-sonnet-4-5"],
+            "billing_source": "byok", "base_url": f"http://127.0.0.1:{self.fake.port}/anthropic"})
+        self.tg.settled()
+        ask = lambda **more: self.tg.post("/v1/responses", {"model": "claude-sonnet-4-5", "input": "Hello", **more}, key=org.key)
+        made = ask()
+        self.assertEqual((made.status, made.json["store"]), (200, False), made)
+        before = self.fake.stats()["calls"]
+        answer = ask(previous_response_id=made.json["id"])
+        self.assertEqual((answer.status, answer.json["error"]["code"]), (400, "previous_response_not_found"), answer)
+        self.assertEqual(self.fake.stats()["calls"], before)
+
+    def test_background_is_refused(self):
+        org = self.tg.setup_org("ground")
+        self.profile(org, "only", "sk-fakeground")
+        self.tg.settled()
+        before = self.fake.stats()["calls"]
+        answer = self.ask(org, background=True)
+        self.assertEqual((answer.status, answer.json["error"]["code"], answer.json["error"]["param"]), (400, "unsupported_parameter", "background"), answer)
+        self.assertEqual(self.fake.stats()["calls"], before)
+
+
+if __name__ == "__main__":
+    unittest.main()

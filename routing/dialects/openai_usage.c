@@ -248,14 +248,29 @@ static void settle_totals(struct totals *t, struct usage *u)
 	}
 }
 
+/* With a key of one's own OpenRouter's `cost` is its fee alone; what the provider behind it took stands apart. */
+static int64_t cost_behind(const struct json *usage)
+{
+	const struct json *v = json_get(json_get(usage, "cost_details"), "upstream_inference_cost");
+	bool own_key = false;
+	int64_t nano = 0;
+
+	if (!json_bool(json_get(usage, "is_byok"), &own_key) || !own_key || json_is_null(v) ||
+	    number_scaled(v, COST_SCALE, &nano) != RC_OK || nano < 0)
+		return 0;
+	return nano;
+}
+
 static void cost_read(const struct json *usage, struct usage *u)
 {
 	const struct json *cost = json_get(usage, "cost");
+	const int64_t behind = cost_behind(usage);
 	int64_t ticks, nano;
 
 	if (!json_is_null(cost)) {
 		if (number_scaled(cost, COST_SCALE, &nano) == RC_OK && nano >= 0)
-			u->provider_cost_nano = nano;
+			u->provider_cost_nano =
+				nano > INT64_MAX - behind ? INT64_MAX : nano + behind;
 		else
 			u->flags |= USAGE_FLAG_CLAMPED;
 	} else if (json_int(json_get(usage, "cost_in_usd_ticks"), &ticks) && ticks >= 0) {

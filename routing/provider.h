@@ -3,6 +3,7 @@
 #ifndef ROUTING_PROVIDER_H
 #define ROUTING_PROVIDER_H
 #include <stdbool.h>
+#include <stdint.h>
 #include "server/base/err.h"
 #include "server/base/str.h"
 #include "server/curlm.h"
@@ -41,6 +42,49 @@ struct provider_endpoint {
 };
 #define PROVIDER_ENDPOINTS_MAX 10
 
+/* What a provider of the chat dialect will not have, or has in words of its own. What it refuses the whole request for is
+ * mended, left out by name or refused before it is asked: for calls that pass through, too. */
+enum provider_quirk {
+	QUIRK_MAX_TOKENS = 1u << 0,	/* knows max_tokens alone */
+	QUIRK_MAX_COMPLETION = 1u << 1, /* refuses max_tokens */
+	QUIRK_NO_SAMPLING = 1u << 2, /* temperature, top_p: its own, but where reasoning is off */
+	QUIRK_NO_PENALTIES = 1u << 3,
+	QUIRK_NO_STOP = 1u << 4,
+	QUIRK_NO_LOGPROBS = 1u << 5,
+	QUIRK_INT_LOGPROBS = 1u << 6, /* logprobs is how many */
+	QUIRK_NO_LOGIT_BIAS = 1u << 7,
+	QUIRK_NO_SEED = 1u << 8,
+	QUIRK_RANDOM_SEED = 1u << 9, /* seed is random_seed */
+	QUIRK_NO_CHOICES = 1u << 10, /* n is 1 */
+	QUIRK_NO_NAMES = 1u << 11,   /* of messages */
+	QUIRK_NO_DEVELOPER = 1u << 12,
+	QUIRK_NO_TOOL_CHOICE = 1u << 13,
+	QUIRK_NO_PARALLEL = 1u << 14, /* no parallel_tool_calls */
+	QUIRK_NO_STRICT = 1u << 15,   /* no strict in a function */
+	QUIRK_NO_IMAGE_URLS = 1u << 16,
+	QUIRK_NO_JSON_OBJECT = 1u << 17,
+	QUIRK_NO_JSON_SCHEMA = 1u << 18,
+	QUIRK_NINE_CHAR_IDS = 1u << 19, /* of tool calls */
+	QUIRK_MISTRAL =
+		1u
+		<< 20, /* fields it does not know are a 422; documents, audio, thinking in its own parts */
+	QUIRK_THINKING = 1u << 21,	 /* thinking: {type: enabled|disabled} */
+	QUIRK_REASONING_BACK = 1u << 22, /* with tools, earlier reasoning_content must come back */
+	QUIRK_OPENAI = 1u << 23,	 /* all of what OpenAI's own API has */
+	QUIRK_OPENROUTER = 1u << 24, /* reasoning and cache marks as objects, files by address */
+	QUIRK_TOP_K = 1u << 25,	     /* knows it */
+	QUIRK_CACHE_KEY = 1u << 26,  /* knows prompt_cache_key */
+	QUIRK_CACHE_BREAKPOINT = 1u << 27, /* knows prompt_cache_breakpoint */
+	QUIRK_REASONING_ALL = 1u << 28	   /* ... and not only where an answer called tools */
+};
+struct provider_chat {
+	const char *models; /* "o3*|o4*": of these; NULL: of all others, and the last row */
+	uint32_t quirks;    /* enum provider_quirk */
+	uint32_t efforts; /* 1 << enum chat_effort: what reasoning_effort may be; 0: it has none */
+	const char *user_as; /* the field for the end user; NULL: none */
+};
+#define PROVIDER_CHAT_MAX 7
+
 struct provider {
 	const char *id;	    /* "openai" */
 	const char *label;  /* for people */
@@ -72,6 +116,7 @@ struct provider {
 	const char *voice_model;    /* the cheapest to speak with; NULL: the asker must name one */
 	bool max_completion_tokens; /* reasoning models refuse max_tokens: inject this name */
 	bool stream_usage_option;   /* understands stream_options.include_usage */
+	struct provider_chat chat[PROVIDER_CHAT_MAX];
 };
 extern const struct provider providers[];	     /* ends with id NULL */
 const struct provider *provider_find(struct str id); /* NULL: no such id */
@@ -79,6 +124,8 @@ const struct provider *provider_find(struct str id); /* NULL: no such id */
  * translated to. NULL: the provider cannot do it. Pure. */
 const struct provider_endpoint *provider_endpoint(const struct provider *p,
 						  const struct dialect *caller);
+/* The first row that matches. Pure. */
+const struct provider_chat *provider_chat(const struct provider *p, struct str model);
 /* Has it an endpoint for `o`, as its enum operation? Pure. */
 bool provider_does(const struct provider *p, int operation);
 /* Does this look like a key of `p`? RC_INVALID, code invalid_secret: `err` says what it looks like instead (a key

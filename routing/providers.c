@@ -17,6 +17,41 @@
 	{                                                                                          \
 		&dialect_openai_chat, "/chat/completions", NULL                                    \
 	}
+
+/* Efforts, and what OpenAI's models take (openai.md 2.1): reasoning models have no sampling parameters, and which efforts
+ * a generation knows is the vendors' word. */
+#define E(name)	   (1u << CHAT_EFFORT_##name)
+#define E_LOW_HIGH (E(low) | E(medium) | E(high))
+#define E_ALL	   (E(none) | E(minimal) | E_LOW_HIGH | E(xhigh) | E(max))
+#define OPENAI_OWN (QUIRK_OPENAI | QUIRK_CACHE_KEY)
+#define OPENAI_REASONS                                                                             \
+	(OPENAI_OWN | QUIRK_MAX_COMPLETION | QUIRK_NO_SAMPLING | QUIRK_NO_PENALTIES |              \
+	 QUIRK_NO_STOP | QUIRK_NO_LOGPROBS | QUIRK_NO_LOGIT_BIAS)
+#define OPENAI_CHAT(user)                                                                          \
+	{                                                                                          \
+		{"*chat-latest*", OPENAI_OWN, 0, user},                                            \
+			{"o1*|o3*|o4*", OPENAI_REASONS, E_LOW_HIGH, user},                         \
+			{"gpt-5|gpt-5-*", OPENAI_REASONS, E(minimal) | E_LOW_HIGH, user},          \
+			{"gpt-5.6*", OPENAI_REASONS | QUIRK_CACHE_BREAKPOINT, E_ALL & ~E(minimal), \
+			 user},                                                                    \
+			{"gpt-5*", OPENAI_REASONS, E(none) | E_LOW_HIGH | E(xhigh), user},         \
+		{                                                                                  \
+			NULL, OPENAI_OWN, 0, user                                                  \
+		}                                                                                  \
+	}
+/* xAI's reasoning models refuse penalties and stop, and take logprobs without giving any (openai-compatible.md 2) */
+#define GROK_REASONS (QUIRK_NO_PENALTIES | QUIRK_NO_STOP | QUIRK_NO_LOGPROBS)
+/* openai-compatible.md 3, and Mistral's own schema, which is closed */
+#define MISTRAL_WAYS                                                                               \
+	(QUIRK_MISTRAL | QUIRK_MAX_TOKENS | QUIRK_RANDOM_SEED | QUIRK_NO_DEVELOPER |               \
+	 QUIRK_NO_NAMES | QUIRK_NO_LOGPROBS | QUIRK_NO_LOGIT_BIAS | QUIRK_NINE_CHAR_IDS |          \
+	 QUIRK_CACHE_KEY)
+#define KIMI_WAYS (QUIRK_MAX_TOKENS | QUIRK_NO_DEVELOPER | QUIRK_NO_SEED | QUIRK_NO_PARALLEL)
+#define DEEPSEEK_WAYS                                                                              \
+	(QUIRK_MAX_TOKENS | QUIRK_NO_DEVELOPER | QUIRK_NO_SEED | QUIRK_NO_PARALLEL |               \
+	 QUIRK_NO_STRICT | QUIRK_NO_CHOICES | QUIRK_NO_JSON_SCHEMA | QUIRK_NO_LOGIT_BIAS |         \
+	 QUIRK_THINKING | QUIRK_REASONING_BACK | QUIRK_REASONING_ALL)
+#define GROQ_WAYS (QUIRK_NO_LOGPROBS | QUIRK_NO_LOGIT_BIAS | QUIRK_NO_CHOICES | QUIRK_NO_NAMES)
 #define BEARER	  .secret_form = CURLM_SECRET_BEARER
 #define HEADER(h) .secret_form = CURLM_SECRET_HEADER, .secret_header = (h)
 
@@ -39,6 +74,7 @@ const struct provider providers[] = {
 		.voice_model = "tts-1",
 		.max_completion_tokens = true,
 		.stream_usage_option = true,
+		.chat = OPENAI_CHAT("safety_identifier"),
 	},
 	{
 		.id = "openai_compatible",
@@ -50,6 +86,7 @@ const struct provider providers[] = {
 		.endpoints = {TO_CHAT},
 		.voice = PROVIDER_VOICE_OPENAI,
 		.stream_usage_option = true,
+		.chat = {{NULL, 0, E_ALL, "user"}},
 	},
 	{
 		.id = "openrouter",
@@ -61,10 +98,12 @@ const struct provider providers[] = {
 		.key_example = "sk-or-...",
 		.key_page = "https://openrouter.ai/settings/keys",
 		CHAT,
+		.endpoints = {TO_CHAT},
 		.list_is_public = true,
 		.path_auth = "/key",
 		.auth = PROVIDER_AUTH_OPENROUTER,
 		.stream_usage_option = true,
+		.chat = {{NULL, QUIRK_OPENROUTER | QUIRK_TOP_K | QUIRK_CACHE_KEY, E_ALL, "user"}},
 	},
 	{
 		.id = "anthropic",
@@ -111,10 +150,16 @@ const struct provider providers[] = {
 		.key_example = "xai-...",
 		.key_page = "https://console.x.ai",
 		CHAT,
+		.endpoints = {TO_CHAT},
 		.path_auth = "/api-key",
 		.auth = PROVIDER_AUTH_XAI,
 		.max_completion_tokens = true,
 		.stream_usage_option = true,
+		.chat = {{"grok-3-mini*|grok-4.3*|grok-4.5*", GROK_REASONS, E(low) | E(high),
+			  "user"},
+			 {"grok-2*|grok-3*|*non-reasoning*", 0, 0, "user"},
+			 {"grok-4*|grok-code*|grok-build*", GROK_REASONS, 0, "user"},
+			 {NULL, 0, 0, "user"}},
 	},
 	{
 		.id = "mistral",
@@ -126,6 +171,10 @@ const struct provider providers[] = {
 		.key_example = "32 letters and digits",
 		.key_page = "https://console.mistral.ai/api-keys",
 		CHAT, /* refuses stream_options, sends usage with the finish */
+		.endpoints = {TO_CHAT},
+		.chat = {{"mistral-small-2603|mistral-small-latest|mistral-medium-3-5|mistral-medium-latest",
+			  MISTRAL_WAYS, E_ALL & ~E(max), NULL},
+			 {NULL, MISTRAL_WAYS, 0, NULL}},
 	},
 	{
 		.id = "kimi",
@@ -138,9 +187,18 @@ const struct provider providers[] = {
 		.key_example = "sk-...",
 		.key_page = "https://platform.moonshot.ai/console/api-keys",
 		CHAT,
+		.endpoints = {TO_CHAT},
 		.path_auth = "/users/me/balance",
 		.auth = PROVIDER_AUTH_KIMI,
 		.stream_usage_option = true,
+		.chat =
+			{/* sampling is fixed from k2.5 on (openai-compatible.md 4) */
+			 {"kimi-k2-thinking*", KIMI_WAYS | QUIRK_REASONING_BACK, 0, NULL},
+			 {"kimi-k2.*|kimi-k3*|kimi-latest",
+			  KIMI_WAYS | QUIRK_THINKING | QUIRK_REASONING_BACK | QUIRK_NO_SAMPLING |
+				  QUIRK_NO_PENALTIES | QUIRK_NO_CHOICES,
+			  E(none), NULL},
+			 {NULL, KIMI_WAYS, 0, NULL}},
 	},
 	{
 		.id = "elevenlabs",
@@ -171,9 +229,11 @@ const struct provider providers[] = {
 		.key_example = "sk-...",
 		.key_page = "https://platform.deepseek.com/api_keys",
 		CHAT,
+		.endpoints = {TO_CHAT},
 		.path_auth = "/user/balance",
 		.auth = PROVIDER_AUTH_DEEPSEEK,
 		.stream_usage_option = true,
+		.chat = {{NULL, DEEPSEEK_WAYS, E(none) | E(low) | E(high) | E(max), NULL}},
 	},
 	{
 		.id = "groq",
@@ -185,8 +245,12 @@ const struct provider providers[] = {
 		.key_example = "gsk_...",
 		.key_page = "https://console.groq.com/keys",
 		CHAT,
+		.endpoints = {TO_CHAT},
 		.max_completion_tokens = true,
 		.stream_usage_option = true,
+		.chat = {{"openai/gpt-oss*", GROQ_WAYS, E_LOW_HIGH, "user"},
+			 {"qwen/*", GROQ_WAYS, E(none), "user"},
+			 {NULL, GROQ_WAYS, 0, "user"}},
 	},
 	{
 		.id = "together",
@@ -197,8 +261,13 @@ const struct provider providers[] = {
 		.key_example = "the key of your account page",
 		.key_page = "https://api.together.ai/settings/api-keys",
 		CHAT,
+		.endpoints = {TO_CHAT},
 		.list = PROVIDER_LIST_BARE,
 		.stream_usage_option = true,
+		.chat = {{NULL,
+			  QUIRK_MAX_TOKENS | QUIRK_NO_DEVELOPER | QUIRK_NO_PARALLEL |
+				  QUIRK_NO_STRICT | QUIRK_TOP_K | QUIRK_INT_LOGPROBS,
+			  E_LOW_HIGH, NULL}},
 	},
 	{
 		.id = "azure_openai",
@@ -209,10 +278,12 @@ const struct provider providers[] = {
 		.key_example = "the key of the resource",
 		.key_page = "https://portal.azure.com",
 		CHAT,
+		.endpoints = {TO_CHAT},
 		.list_is_catalogue = true, /* a call names a deployment */
 		.voice = PROVIDER_VOICE_OPENAI,
 		.max_completion_tokens = true,
 		.stream_usage_option = true,
+		.chat = OPENAI_CHAT("user"),
 	},
 	{
 		.id = "vllm",
@@ -221,7 +292,9 @@ const struct provider providers[] = {
 		BEARER,
 		.key_example = "what --api-key was given",
 		CHAT,
+		.endpoints = {TO_CHAT},
 		.stream_usage_option = true,
+		.chat = {{NULL, QUIRK_NO_DEVELOPER | QUIRK_TOP_K, E_ALL, "user"}},
 	},
 	{
 		.id = "ollama",
@@ -230,7 +303,13 @@ const struct provider providers[] = {
 		BEARER,
 		.key_example = "none, or what your proxy expects",
 		CHAT,
+		.endpoints = {TO_CHAT},
 		.stream_usage_option = true,
+		.chat = {{NULL,
+			  QUIRK_MAX_TOKENS | QUIRK_NO_DEVELOPER | QUIRK_NO_TOOL_CHOICE |
+				  QUIRK_NO_PARALLEL | QUIRK_NO_STRICT | QUIRK_NO_LOGIT_BIAS |
+				  QUIRK_NO_LOGPROBS | QUIRK_NO_CHOICES | QUIRK_NO_IMAGE_URLS,
+			  E(none) | E_LOW_HIGH, NULL}},
 	},
 	{
 		.id = "lm_studio",
@@ -239,7 +318,13 @@ const struct provider providers[] = {
 		BEARER,
 		.key_example = "none, or the server's token",
 		CHAT,
+		.endpoints = {TO_CHAT},
 		.stream_usage_option = true,
+		.chat = {{NULL,
+			  QUIRK_MAX_TOKENS | QUIRK_NO_DEVELOPER | QUIRK_NO_PARALLEL |
+				  QUIRK_NO_STRICT | QUIRK_NO_LOGPROBS | QUIRK_NO_CHOICES |
+				  QUIRK_NO_JSON_OBJECT | QUIRK_TOP_K,
+			  E_ALL, NULL}},
 	},
 	{
 		.id = "llama_cpp",
@@ -248,7 +333,9 @@ const struct provider providers[] = {
 		BEARER,
 		.key_example = "what --api-key was given",
 		CHAT,
+		.endpoints = {TO_CHAT},
 		.stream_usage_option = true,
+		.chat = {{NULL, QUIRK_NO_DEVELOPER | QUIRK_NO_STRICT | QUIRK_TOP_K, E_ALL, NULL}},
 	},
 	{.id = NULL},
 };
@@ -274,6 +361,25 @@ const struct provider_endpoint *provider_endpoint(const struct provider *p,
 			found = e;
 	}
 	return found;
+}
+
+static bool models_match(const char *patterns, struct str model)
+{
+	struct str rest = str_from(patterns);
+
+	while (rest.ptr)
+		if (str_glob(str_cut(&rest, '|'), model))
+			return true;
+	return false;
+}
+
+const struct provider_chat *provider_chat(const struct provider *p, struct str model)
+{
+	const struct provider_chat *row = p->chat;
+
+	while (row->models && !models_match(row->models, model))
+		row++;
+	return row;
 }
 
 bool provider_does(const struct provider *p, int operation)

@@ -5,22 +5,18 @@
  * else is none of our business and passes through. Answers are read leniently: unknown fields and values are
  * normal, only what is not JSON, or not an object, is a broken protocol.
  *
- * Both sides speaking this dialect is the fast path: bytes go through as they came, but for `model`, our request for
- * usage, and the cap that makes a hold's bound true. */
-#include <assert.h>
+ * Here is what every call needs, whatever its target speaks: what decides routing and money of a request, the facts of an
+ * answer, and the table itself. openai_chat_pass.c has the request's way to a provider of this dialect; _ask.c and _tell.c
+ * the whole question, read and written, _deltas.c and _answer.c the whole answer, where the other side speaks another. */
 #include "routing/dialect.h"
 #include "routing/dialects/openai_priv.h"
 #include "routing/errors.h"
-#include "routing/provider.h"
 
 #define MODEL_BYTES_MAX	 256
 #define MAX_OUTPUT_LIMIT INT64_C(1000000000)
-#define CHOICES_MAX	 128 /* the API's own limit for n */
 /* What one inline image can cost whatever its bytes: the dearest known is 48,169 tokens (a 768x2048 picture in
  * high detail at a small model). A file's pages are not bounded by its bytes at all: see content_part(). */
-#define IMAGE_TOKENS_MAX  50000
-#define OPTIONS_BYTES_MAX (64u << 10) /* of stream_options, re-written */
-#define EDITS_MAX	  4
+#define IMAGE_TOKENS_MAX 50000
 
 /* --- a caller's request ------------------------------------------------------------------------- */
 
@@ -248,74 +244,10 @@ static enum rc decode_request(const struct call_head *head, struct str body, str
 	TRY(read_messages(c.body, &c, err));
 	TRY(read_stream(c.body, &c, err));
 	TRY(read_max_output(c.body, &c, err));
-	TRY(read_int(c.body, "n", CHOICES_MAX, &c.choices, err));
+	TRY(read_int(c.body, "n", OPENAI_CHOICES_MAX, &c.choices, err));
 	TRY(read_needs(c.body, &c, err));
 	*ret = c;
 	return RC_OK;
-}
-
-/* --- the request to a provider -------------------------------------------------------------------- */
-
-static struct json_edit *edit_add(struct json_edit *edits, size_t *n, const char *key,
-				  struct str raw)
-{
-	assert(*n < EDITS_MAX);
-	edits[*n] = (struct json_edit){key, raw};
-	return &edits[(*n)++];
-}
-
-static enum rc quoted(struct str s, struct arena *mem, struct str *ret)
-{
-	AUTO(buf) struct buf out = BUF_INIT(MODEL_BYTES_MAX * 8);
-
-	TRY(buf_append_char(&out, '"'));
-	TRY(json_escape(s, &out));
-	TRY(buf_append_char(&out, '"'));
-	*ret = arena_str(mem, buf_str(&out));
-	return RC_OK;
-}
-
-/* stream_options with include_usage set, whatever else stands in it. */
-static enum rc options_with_usage(const struct call *c, struct arena *mem, struct str *ret)
-{
-	AUTO(buf) struct buf out = BUF_INIT(OPTIONS_BYTES_MAX);
-	const struct json_edit usage = {"include_usage", STR("true")};
-	const struct json *options = json_get(c->body, "stream_options");
-
-	*ret = STR("{\"include_usage\":true}");
-	if (json_is_null(options))
-		return RC_OK;
-	TRY(json_write_edited(options, &usage, 1, &out));
-	*ret = arena_str(mem, buf_str(&out));
-	return RC_OK;
-}
-
-static enum rc encode_request(const struct call *c, const struct dialect_target *t,
-			      struct arena *mem, struct outgoing *out, struct err *err)
-{
-	struct json_edit edits[EDITS_MAX];
-	struct str raw;
-	size_t n = 0;
-
-	(void)err;
-	if (!str_eq(c->model, t->model)) {
-		TRY(quoted(t->model, mem, &raw));
-		edit_add(edits, &n, "model", raw);
-	}
-	if (c->stream && !t->provider->stream_usage_option) {
-		if (json_get(c->body, "stream_options"))
-			edit_add(edits, &n, "stream_options", STR_NULL); /* it would be a 422 */
-	} else if (c->stream && !c->usage_asked) {
-		TRY(options_with_usage(c, mem, &raw));
-		edit_add(edits, &n, "stream_options", raw);
-	}
-	if (c->max_output == 0 && t->max_output_cap > 0)
-		edit_add(edits, &n,
-			 t->provider->max_completion_tokens ? "max_completion_tokens"
-							    : "max_tokens",
-			 arena_printf(mem, "%lld", (long long)t->max_output_cap));
-	return n > 0 ? json_write_edited(c->body, edits, n, out->body)
-		     : buf_append(out->body, c->body_text);
 }
 
 /* --- answers ------------------------------------------------------------------------------------ */
@@ -400,6 +332,14 @@ static const struct {
 	{"insufficient_system_resource", FINISH_OTHER, ERROR_overloaded},
 };
 
+enum finish openai_chat_finish(struct str reason)
+{
+	for (size_t i = 0; i < ARRAY_LEN(finishes); i++)
+		if (str_is(reason, finishes[i].reason))
+			return finishes[i].finish;
+	return FINISH_OTHER;
+}
+
 static void read_finish(struct str reason, struct facts *f)
 {
 	f->finished++;
@@ -469,6 +409,7 @@ static enum rc read_facts(struct dialect_ctx *ctx, const struct json *root, stru
 	    (!json_is_null(choices) && json_type(choices) != JSON_ARRAY))
 		return RC_PROTOCOL;
 	(void)json_string(json_get(root, "model"), &f->model);
+	(void)json_string(json_get(root, "id"), &f->id);
 	if (openai_error_is(root))
 		f->error = openai_error_read(200, root, &f->err);
 	else if (!json_is_null(json_get(groq, "error")))
@@ -481,7 +422,7 @@ static enum rc read_facts(struct dialect_ctx *ctx, const struct json *root, stru
 	ctx->finished_choices += f->finished;
 	f->ending = ctx->call && ctx->finished_choices >= ctx->call->choices;
 	ctx->saw_error |= f->error != ERROR_none;
-	return RC_OK;
+	return ctx->translate && f->error == ERROR_none ? openai_chat_deltas(ctx, root, f) : RC_OK;
 }
 
 static enum rc decode_event(struct dialect_ctx *ctx, const struct sse_event *ev, struct facts *ret)
@@ -552,10 +493,15 @@ const struct dialect dialect_openai_chat = {
 	.keepalive = ": keep-alive\n\n",
 	.finish_ends = true,
 	.decode_request = decode_request,
-	.encode_request = encode_request,
+	.decode_ask = openai_chat_decode_ask,
+	.encode_request = openai_chat_encode_request,
+	.encode_ask = openai_chat_encode_ask,
 	.decode_event = decode_event,
-	.encode_event = encode_event,
 	.decode_response = decode_response,
 	.classify = openai_classify,
+	.encode_event = encode_event,
+	.encode_deltas = openai_chat_encode_deltas,
+	.encode_end = openai_chat_encode_end,
+	.encode_response = openai_chat_encode_response,
 	.encode_error_event = encode_error_event,
 };

@@ -306,3 +306,28 @@ void openai_usage_read_responses(const struct json *usage, struct usage *ret)
 {
 	usage_read(usage, &responses_names, ret);
 }
+
+/* Totals include their parts, as everywhere in this family; tokens that were both cached and media are both here, too. */
+void openai_usage_write(struct json_out *o, const char *key, const struct usage *u)
+{
+	const int64_t in = usage_total_in(u), out = usage_total_out(u), *n = u->n;
+
+	json_obj(o, key);
+	json_put_int(o, "prompt_tokens", in);
+	json_put_int(o, "completion_tokens", out);
+	json_put_int(o, "total_tokens", in + out);
+	json_obj(o, "prompt_tokens_details");
+	json_put_int(o, "cached_tokens",
+		     n[USAGE_in_cached_read] + n[USAGE_in_audio_cached] + n[USAGE_in_image_cached]);
+	json_put_int(o, "cache_write_tokens",
+		     n[USAGE_in_cache_write_5m] + n[USAGE_in_cache_write_1h]);
+	json_put_int(o, "audio_tokens", n[USAGE_in_audio] + n[USAGE_in_audio_cached]);
+	json_obj_end(o);
+	json_obj(o, "completion_tokens_details");
+	json_put_int(o, "reasoning_tokens", n[USAGE_out_reasoning]);
+	json_put_int(o, "audio_tokens", n[USAGE_out_audio]);
+	json_put_int(o, "accepted_prediction_tokens", 0);
+	json_put_int(o, "rejected_prediction_tokens", 0);
+	json_obj_end(o);
+	json_obj_end(o);
+}

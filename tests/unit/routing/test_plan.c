@@ -15,6 +15,7 @@ static const struct model_info catalogue_rows[] = {
 	{STR("openai"), STR("gpt-free"), CAP_TEXT, 8000, 4096}, /* without a price */
 	{STR("openai"), STR("gpt-odd"), 0, 0, 0},		/* priced, nothing else known */
 	{STR("openai_compatible"), STR("gpt-a"), CAP_TEXT, 4000, 1000},
+	{STR("elevenlabs"), STR("voice-a"), CAP_TEXT, 4000, 1000},
 	{STR("mistral"), STR("mistral-a"), CAP_TEXT, 4000, 1000},
 };
 struct catalogue {
@@ -376,10 +377,10 @@ static const struct row rows[] = {
 	 .platform = PLATFORM,
 	 .model = "gpt-a",
 	 .want = "model: main/gpt-a=disabled !no_route"},
-	{.org = "m mistral byok *",
+	{.org = "m elevenlabs byok *",
 	 .platform = PLATFORM,
-	 .model = "mistral-a",
-	 .want = "model: m/mistral-a=capability_missing:chat !no_route"},
+	 .model = "voice-a",
+	 .want = "model: m/voice-a=capability_missing:chat !no_route"},
 	{.org = BYOK " disabled;b openai byok *",
 	 .platform = PLATFORM,
 	 .model = "gpt-a",

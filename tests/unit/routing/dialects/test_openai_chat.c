@@ -362,6 +362,9 @@ static const struct {
 	{"mistral-usage-with-finish.sse", 17, FINISH_STOP, 1},
 	{"deepseek-keepalive-reasoning.sse", 10, FINISH_STOP, 1},
 	{"xai-reasoning-additive.sse", 4, FINISH_STOP, 1},
+	{"openrouter-reasoning-details.sse", 23, FINISH_TOOL_CALLS, 1},
+	{"kimi-reasoning-tool.sse", 37, FINISH_TOOL_CALLS, 1},
+	{"mistral-tool-object.sse", 11, FINISH_TOOL_CALLS, 1},
 };
 
 /* Compare with tests/fixtures/expected-usage.json: every class it names, and zero for the others. */

@@ -132,6 +132,7 @@ START_TEST(openrouter_routed_model_is_named)
 		read_event("{\"id\":\"gen-1\",\"model\":\"vendor/served\",\"choices\":[]}");
 
 	ck_assert(str_is(f.model, "vendor/served"));
+	ck_assert(str_is(f.id, "gen-1"));
 }
 END_TEST
 

@@ -199,13 +199,22 @@ static struct str error_extra(struct flow *f)
 			    targets.len ? "," : "", STR_FMT(targets));
 }
 
+/* A stream that is one JSON array stays one: the error is its last element. */
+static enum rc error_event(struct flow *f, struct str tollgate, struct buf *out)
+{
+	if (f->call.stream_array)
+		TRY(buf_append(out, f->content_sent ? STR(",") : STR("[")));
+	TRY(f->call.dialect->encode_error_event(&f->err, tollgate, out));
+	return f->call.stream_array ? buf_append(out, STR("]")) : RC_OK;
+}
+
 void flow_error_event(struct flow *f)
 {
 	AUTO(buf) struct buf out = BUF_INIT(FLOW_PLAN_TEXT);
 	struct str tollgate = arena_printf(f->mem, "{\"code\":\"%s\",\"request_id\":\"%s\"}",
 					   f->err.code, f->req->id_text);
 
-	if (f->call.dialect->encode_error_event(&f->err, tollgate, &out) == RC_OK)
+	if (error_event(f, tollgate, &out) == RC_OK)
 		http_stream_write(f->req, buf_str(&out));
 	http_stream_end(f->req);
 }

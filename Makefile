@@ -82,7 +82,7 @@ SQLSRC  := $(sort $(wildcard sql/migrations/*.sql sql/queries/*.sql sql/seed/*))
 APISRC  := $(sort $(wildcard $(addsuffix /openapi.json,$(ROOMS))))
 
 MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
-.PHONY: all run test check unit integration clients contract bench fuzz lint format install clean help soak chaos
+.PHONY: all run test check unit integration matrix clients contract bench fuzz lint format install clean help soak chaos
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(if $(wildcard server/main.c),$(BUILD)/tollgate) $(LOADBIN)
@@ -145,6 +145,9 @@ check: all unitbin ## the fast tests: unit tests only
 	@BUILD=$(BUILD) SAN=$(SAN) PYTHON=$(PYTHON) tests/run unit
 integration: all ## the integration tests: TESTS=name to choose
 	@BUILD=$(BUILD) SAN=$(SAN) PYTHON=$(PYTHON) tests/run integration $(TESTS)
+matrix: all ## what each of the four dialects gets from each provider, as a table
+	@BUILD=$(abspath $(BUILD)) TG_MATRIX=$(abspath $(BUILD))/matrix.txt tests/run integration test_matrix; \
+	status=$$?; cat $(BUILD)/matrix.txt; exit $$status
 clients: all ## the real client libraries
 	@BUILD=$(BUILD) SAN=$(SAN) PYTHON=$(PYTHON) tests/run clients
 contract: all ## Schemathesis on the API's description, where it is installed

@@ -13,6 +13,10 @@
 #define CHAT                                                                                       \
 	.speaks = "openai_chat", .path_chat = "/chat/completions", .path_models = "/models",       \
 	.text = PROVIDER_TEXT_CHAT
+#define TO_RESPONSES                                                                               \
+	{                                                                                          \
+		&dialect_openai_responses, "/responses", NULL                                      \
+	}
 #define TO_CHAT                                                                                    \
 	{                                                                                          \
 		&dialect_openai_chat, "/chat/completions", NULL                                    \
@@ -68,7 +72,7 @@ const struct provider providers[] = {
 		.key_page = "https://platform.openai.com/api-keys",
 		CHAT,
 		.endpoints = {TO_CHAT,
-			      {&dialect_openai_responses, "/responses", NULL},
+			      TO_RESPONSES,
 			      {&dialect_openai_input_tokens, "/responses/input_tokens", NULL}},
 		.voice = PROVIDER_VOICE_OPENAI,
 		.voice_model = "tts-1",
@@ -98,7 +102,9 @@ const struct provider providers[] = {
 		.key_example = "sk-or-...",
 		.key_page = "https://openrouter.ai/settings/keys",
 		CHAT,
-		.endpoints = {TO_CHAT},
+		.endpoints = {TO_CHAT,
+			      TO_RESPONSES,
+			      {&dialect_anthropic_messages, "/messages", NULL}},
 		.list_is_public = true,
 		.path_auth = "/key",
 		.auth = PROVIDER_AUTH_OPENROUTER,
@@ -150,7 +156,9 @@ const struct provider providers[] = {
 		.key_example = "xai-...",
 		.key_page = "https://console.x.ai",
 		CHAT,
-		.endpoints = {TO_CHAT},
+		.endpoints = {TO_CHAT,
+			      TO_RESPONSES,
+			      {&dialect_anthropic_messages, "/messages", NULL}},
 		.path_auth = "/api-key",
 		.auth = PROVIDER_AUTH_XAI,
 		.max_completion_tokens = true,
@@ -278,7 +286,7 @@ const struct provider providers[] = {
 		.key_example = "the key of the resource",
 		.key_page = "https://portal.azure.com",
 		CHAT,
-		.endpoints = {TO_CHAT},
+		.endpoints = {TO_CHAT, TO_RESPONSES},
 		.list_is_catalogue = true, /* a call names a deployment */
 		.voice = PROVIDER_VOICE_OPENAI,
 		.max_completion_tokens = true,

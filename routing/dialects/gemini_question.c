@@ -48,6 +48,7 @@ static const struct {
 	[SAID_turns] = {"messages", "input", "messages"},
 };
 
+enum open { OPEN_NOTHING, OPEN_USER, OPEN_MODEL };
 struct writing {
 	const struct call *call;
 	const struct chat *chat;
@@ -57,7 +58,7 @@ struct writing {
 	struct chat_losses *losses;
 	struct err *err;
 	struct json_out o;
-	enum { OPEN_NOTHING, OPEN_USER, OPEN_MODEL } open;
+	enum open open;
 	bool call_made; /* in the content that is open */
 	size_t turn;	/* the caller's */
 };
@@ -94,9 +95,9 @@ static enum rc cannot_here(struct writing *w, const char *what)
 
 static void content_open(struct writing *w, bool model)
 {
-	const int wanted = model ? OPEN_MODEL : OPEN_USER;
+	const enum open wanted = model ? OPEN_MODEL : OPEN_USER;
 
-	if ((int)w->open == wanted)
+	if (w->open == wanted)
 		return;
 	if (w->open != OPEN_NOTHING) {
 		json_arr_end(&w->o);

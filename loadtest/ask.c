@@ -238,7 +238,7 @@ bool is_sealed(const struct call *k, const char *what, struct span bytes, const 
 	bool is;
 
 	seal(&t, k, what, bytes);
-	is = given != NULL && strcmp(t.at, given) == 0;
+	is = given != NULL && t.len > 0 && strcmp(t.at, given) == 0;
 	text_clear(&t);
 	return is;
 }

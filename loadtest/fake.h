@@ -113,6 +113,7 @@ extern const struct speaker speak_chat, speak_anthropic, speak_gemini, speak_res
 	speak_vectors, speak_voice;
 /* The speakers' endpoints: `verb` of a call. */
 enum { ANTHROPIC_MESSAGES, ANTHROPIC_COUNT };
+enum { GEMINI_GENERATE, GEMINI_STREAM, GEMINI_COUNT, GEMINI_EMBED, GEMINI_EMBED_MANY };
 enum { RESPONSES_CREATE, RESPONSES_COUNT, RESPONSES_GET, RESPONSES_DELETE, RESPONSES_CANCEL };
 enum { VOICE_SPEECH, VOICE_TRANSCRIPTION, VOICE_ELEVEN, VOICE_ELEVEN_STREAM, VOICE_ELEVEN_TEXT };
 
@@ -198,9 +199,18 @@ void stream_event(struct conn *c, const char *name, struct text *data);
 void stream_bytes(struct conn *c, struct span s); /* a piece of a stream that has no events */
 void call_step(struct conn *c);			  /* go on with an answer: a bounded amount of it */
 
-/* --- fake_provider.c, speak_responses.c --------------------------------------------------------------------------- */
+/* --- between a speaker and its reader -------------------------------------------------------------------------- */
+
+void anthropic_read(struct conn *c, yyjson_val *root);
+void gemini_read(struct conn *c, yyjson_val *root);
+void responses_read(struct conn *c, yyjson_val *root);
+void responses_forget(void); /* all that was stored */
+/* How the response ends, and the whole of it as it is in `status`: output and usage at an end only. */
+const char *responses_status(const struct call *k);
+void responses_body(struct text *t, const struct call *k, const char *status);
+
+/* --- fake_provider.c -------------------------------------------------------------------------------------------- */
 
 void timer_start(struct conn *c, int64_t ms);
-void responses_forget(void); /* all that was stored */
 
 #endif

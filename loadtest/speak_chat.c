@@ -40,7 +40,7 @@ static void grok_details(struct text *t, const struct call *k)
 	       "\"image_tokens\":0,\"cached_tokens\":%lld},\"completion_tokens_details\":{"
 	       "\"reasoning_tokens\":%lld,\"audio_tokens\":0},\"num_sources_used\":%lld,"
 	       "\"cost_in_usd_ticks\":%lld",
-	       (long long)(k->prompt_tokens - k->plan.audio_in), (long long)k->plan.audio_in,
+	       (long long)k->prompt_tokens - k->plan.audio_in, (long long)k->plan.audio_in,
 	       (long long)k->plan.cached, (long long)k->plan.reasoning, (long long)k->plan.searches,
 	       (long long)cost_nano(k) * 10);
 }
@@ -205,10 +205,12 @@ static void content_add(struct text *t, const struct call *k)
 
 	if (k->thoughts.words > 0 && field != NULL && strcmp(field, "chunks") == 0) {
 		thoughts_add(t, k, (struct span){k->thoughts.text.at, k->thoughts.text.len});
-		t->len--; /* into the array */
-		text_z(t, ",{\"type\":\"text\",\"text\":");
-		text_json(t, k->answer.text.at, k->answer.text.len);
-		text_z(t, "}]");
+		if (k->answer.words > 0) {
+			t->len--; /* into the array */
+			text_z(t, ",{\"type\":\"text\",\"text\":");
+			text_json(t, k->answer.text.at, k->answer.text.len);
+			text_z(t, "}]");
+		}
 		return;
 	}
 	text_z(t, "\"content\":");
@@ -247,7 +249,7 @@ static void timings_add(struct text *t, const struct call *k)
 {
 	if (is_vendor(k, "llama_cpp"))
 		text_f(t, ",\"timings\":{\"cache_n\":%lld,\"prompt_n\":%lld,\"predicted_n\":%lld}",
-		       (long long)k->plan.cached, (long long)(k->prompt_tokens - k->plan.cached),
+		       (long long)k->plan.cached, (long long)k->prompt_tokens - k->plan.cached,
 		       (long long)k->completion_tokens);
 }
 

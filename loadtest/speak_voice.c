@@ -98,7 +98,7 @@ static void usage_of_speech(struct text *t, const struct call *k)
 {
 	text_f(t, "\"usage\":{\"input_tokens\":%lld,\"output_tokens\":%lld,\"total_tokens\":%lld}",
 	       (long long)k->prompt_tokens, (long long)k->completion_tokens,
-	       (long long)(k->prompt_tokens + k->completion_tokens));
+	       (long long)k->prompt_tokens + k->completion_tokens);
 }
 
 static bool speech_is_good(struct call *k, yyjson_val *root)
@@ -181,47 +181,54 @@ static bool eleven_path(struct conn *c, char *format, size_t size)
 	return true;
 }
 
+static bool eleven_is_good(struct conn *c, yyjson_val *root, const char *text)
+{
+	struct call *k = &c->call;
+	const char *unknown = field_unknown(
+		root,
+		"text model_id language_code voice_settings pronunciation_dictionary_locators seed "
+		"previous_text next_text previous_request_ids next_request_ids "
+		"apply_text_normalization apply_language_text_normalization use_pvc_as_ivc");
+	char format[64];
+
+	if (unknown != NULL)
+		return refuse(k, 422, NULL, NULL, unknown, "Extra inputs are not permitted");
+	if (text[0] == 0)
+		return refuse(k, 422, NULL, NULL, "text", "Field required");
+	if (!starts_with(k->model, "eleven_"))
+		return eleven_refuse(k, 400, "model_not_found",
+				     "A model with that id does not exist.");
+	if (characters_of(text) > ELEVEN_CHARACTERS_MAX)
+		return eleven_refuse(k, 400, "max_character_limit_exceeded",
+				     "The text is too long.");
+	if (!eleven_path(c, format, sizeof(format)))
+		return false;
+	return sound_make(k, format, text) ||
+	       refuse(k, 422, NULL, NULL, "output_format", "Input should be a known format");
+}
+
 static void eleven_read(struct conn *c, yyjson_val *root)
 {
 	struct call *k = &c->call;
 	const char *text = str_of(root, "text");
 	const char *model = str_of(root, "model_id");
-	char format[64];
-	int64_t cost;
+	long long cost;
 
 	span_copy(span_z(model != NULL ? model : "eleven_multilingual_v2"), k->model,
 		  sizeof(k->model));
-	if (field_unknown(root, "text model_id language_code voice_settings "
-				"pronunciation_dictionary_locators seed previous_text next_text "
-				"previous_request_ids next_request_ids apply_text_normalization "
-				"apply_language_text_normalization use_pvc_as_ivc") != NULL) {
-		refuse(k, 422, NULL, NULL,
-		       field_unknown(root, "text model_id language_code voice_settings "
-					   "pronunciation_dictionary_locators seed previous_text "
-					   "next_text previous_request_ids next_request_ids "
-					   "apply_text_normalization "
-					   "apply_language_text_normalization use_pvc_as_ivc"),
-		       "Extra inputs are not permitted");
-	} else if (text == NULL || text[0] == 0) {
-		refuse(k, 422, NULL, NULL, "text", "Field required");
-	} else if (!starts_with(k->model, "eleven_")) {
-		eleven_refuse(k, 400, "model_not_found", "A model with that id does not exist.");
-	} else if (characters_of(text) > ELEVEN_CHARACTERS_MAX) {
-		eleven_refuse(k, 400, "max_character_limit_exceeded", "The text is too long.");
-	} else if (eleven_path(c, format, sizeof(format)) && !sound_make(k, format, text)) {
-		refuse(k, 422, NULL, NULL, "output_format", "Input should be a known format");
-	}
-	if (k->why[0] != 0)
+	if (text == NULL)
+		text = "";
+	if (!eleven_is_good(c, root, text))
 		return;
 	call_plan(k, text);
 	/* the fast models cost half */
-	cost = characters_of(text);
+	cost = (long long)characters_of(text);
 	if (strstr(k->model, "flash") != NULL || strstr(k->model, "turbo") != NULL)
 		cost = (cost + 1) / 2;
 	text_f(&k->head,
 	       "request-id: fake%llu\r\ncharacter-cost: %lld\r\nx-character-count: %lld\r\n"
 	       "history-item-id: fake%llu\r\n",
-	       (unsigned long long)k->number, (long long)cost, (long long)characters_of(text),
+	       (unsigned long long)k->number, cost, (long long)characters_of(text),
 	       (unsigned long long)k->number);
 	k->stream = k->verb == VOICE_ELEVEN_STREAM;
 	k->chunks = k->plan.chunks != NO && k->plan.chunks > 0 ? k->plan.chunks : 4;
@@ -350,9 +357,9 @@ static void usage_of_text(struct text *t, const struct call *k, int64_t seconds)
 		       "\"usage\":{\"type\":\"tokens\",\"input_tokens\":%lld,\"input_token_details\":{"
 		       "\"text_tokens\":%lld,\"audio_tokens\":%lld},\"output_tokens\":%lld,"
 		       "\"total_tokens\":%lld}",
-		       (long long)k->prompt_tokens, (long long)(k->prompt_tokens - 10 * seconds),
-		       (long long)(10 * seconds), (long long)k->completion_tokens,
-		       (long long)(k->prompt_tokens + k->completion_tokens));
+		       (long long)k->prompt_tokens, (long long)k->prompt_tokens - 10 * seconds,
+		       (long long)10 * seconds, (long long)k->completion_tokens,
+		       (long long)k->prompt_tokens + k->completion_tokens);
 }
 
 static void segments_add(struct text *t, const struct call *k, int64_t seconds, bool speaker)

@@ -362,6 +362,10 @@ class FakeProvider:
         """{"head": …, "body": …} of the last call, as it came over the wire."""
         return self._ask("GET", "/_last")
 
+    def requests(self):
+        """The last requests that it got, oldest first: {method, path, query, headers, body}."""
+        return self._ask("GET", "/_calls")
+
     def close(self):
         status = _end(self.process, signal.SIGTERM, 10 * SLOW)
         self.process.stdout.close()

@@ -87,7 +87,7 @@ struct call {
 	int status;
 	size_t body_bytes;
 	uint64_t began_us;
-	bool head_sent, ended;
+	bool head_sent, padded, ended;
 };
 
 /* The next piece of a stream. */

@@ -539,6 +539,8 @@ static bool part_read(struct call *k, struct ask *a, yyjson_val *part)
 
 	if (url != NULL && !ask_media_uri(a, "image", url))
 		return bad_media(k);
+	if (url != NULL && is_vendor(k, "ollama") && !starts_with(url, "data:"))
+		return refuse(k, 400, "invalid_request_error", NULL, NULL, "invalid image input");
 	if (audio != NULL && !audio_read(k, a, audio))
 		return false;
 	if (data != NULL && (!starts_with(data, "data:") || !ask_media_uri(a, "document", data)))

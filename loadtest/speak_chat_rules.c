@@ -269,6 +269,47 @@ static bool is_thinker(const char *model)
 	       starts_with(model, "gpt-5");
 }
 
+/* A parameter that the provider takes, but not with this model. */
+static bool model_is_good(struct call *k, yyjson_val *root, const char *model)
+{
+	static const char *const fixed = "temperature top_p n presence_penalty frequency_penalty";
+	yyjson_val *field, *value;
+	size_t i, max;
+
+	yyjson_obj_foreach(root, i, max, field, value)
+	{
+		const char *name = yyjson_get_str(field);
+
+		if (is_vendor(k, "grok") && starts_with(model, "grok-4") &&
+		    strstr(model, "non-reasoning") == NULL &&
+		    word_among(name, "presence_penalty frequency_penalty stop"))
+			return refuse(k, 400, NULL, NULL, name,
+				      "Argument not supported on this model: %s", name);
+		if (is_vendor(k, "kimi") &&
+		    (starts_with(model, "kimi-k2.") || starts_with(model, "kimi-k3")) &&
+		    word_among(name, fixed))
+			return refuse(k, 400, "invalid_request_error", NULL, NULL,
+				      "invalid %s: it is fixed for this model", name);
+		if (is_vendor(k, "together") && strcmp(name, "logprobs") == 0 &&
+		    !yyjson_is_int(value))
+			return refuse(k, 400, "invalid_request_error", NULL, name,
+				      "'logprobs' must be an integer between 0 and 20");
+	}
+	if (is_vendor(k, "lm_studio") &&
+	    yyjson_equals_str(yyjson_obj_get(yyjson_obj_get(root, "response_format"), "type"),
+			      "json_object"))
+		return refuse(k, 400, NULL, NULL, NULL,
+			      "'response_format.type' must be 'json_schema' or 'text'");
+	return true;
+}
+
+/* Models of these two that answer without a thought. */
+static bool never_thinks(const char *model)
+{
+	return starts_with(model, "moonshot-v1") || starts_with(model, "kimi-k2-0905") ||
+	       starts_with(model, "kimi-k2-turbo") || starts_with(model, "deepseek-chat");
+}
+
 static bool mistral_refuse(struct call *k, const char *field)
 {
 	return refuse(k, 422, "extra_forbidden", NULL, field, "Extra inputs are not permitted");
@@ -315,7 +356,7 @@ static bool fields_are_good(struct call *k, const struct manner *m, yyjson_val *
 			      "enabled.");
 	if (is_vendor(k, "groq ollama lm_studio") && yyjson_get_sint(yyjson_obj_get(root, "n")) > 1)
 		return refuse(k, 400, "invalid_request_error", NULL, "n", "'n' must be 1");
-	return true;
+	return model_is_good(k, root, model);
 }
 
 static bool tool_is_good(struct call *k, yyjson_val *tool)
@@ -483,8 +524,6 @@ static bool part_is_good(struct call *k, yyjson_val *part, const char *role)
 	    !(is_vendor(k, "mistral") && yyjson_is_str(yyjson_obj_get(part, "image_url"))))
 		return refuse(k, 400, "invalid_request_error", NULL, "messages.content.image_url",
 			      "Invalid type for 'messages.content.image_url': expected an object.");
-	if (is_vendor(k, "ollama") && url != NULL && !starts_with(url, "data:"))
-		return refuse(k, 400, "invalid_request_error", NULL, NULL, "invalid image input");
 	if (is_vendor(k, "openai azure_openai") && strcmp(role, "user") != 0 &&
 	    word_among(type, "image_url input_audio file"))
 		return refuse(
@@ -522,6 +561,13 @@ static bool content_is_good(struct call *k, yyjson_val *message, const char *rol
 	return true;
 }
 
+static const char *mistral_message(const char *role)
+{
+	return strcmp(role, "assistant") == 0 ? "role content tool_calls prefix"
+	       : strcmp(role, "tool") == 0    ? "role content tool_call_id name"
+					      : "role content";
+}
+
 static bool message_is_good(struct call *k, const struct manner *m, yyjson_val *message,
 			    struct open_calls *open)
 {
@@ -537,11 +583,8 @@ static bool message_is_good(struct call *k, const struct manner *m, yyjson_val *
 			"Invalid value: '%s'. Supported values are: 'system', 'assistant', 'user', "
 			"'tool'.",
 			role != NULL ? role : "");
-	if (m->nine && strcmp(role, "user") == 0 && field_unknown(message, "role content") != NULL)
-		return mistral_refuse(k, field_unknown(message, "role content"));
-	if (m->nine && strcmp(role, "assistant") == 0 &&
-	    field_unknown(message, "role content tool_calls prefix") != NULL)
-		return mistral_refuse(k, field_unknown(message, "role content tool_calls prefix"));
+	if (m->nine && field_unknown(message, mistral_message(role)) != NULL)
+		return mistral_refuse(k, field_unknown(message, mistral_message(role)));
 	if (is_vendor(k, "groq") && yyjson_obj_get(message, "name") != NULL)
 		return refuse(k, 400, "invalid_request_error", NULL, "messages.name",
 			      "property 'name' is unsupported");
@@ -600,7 +643,7 @@ bool chat_is_good(struct call *k, const struct manner *m, yyjson_val *root)
 		return true;
 	if (!m->strict)
 		return fields_are_good(k, m, root);
-	if (thinking != NULL && strcmp(thinking, "disabled") == 0)
+	if ((thinking != NULL && strcmp(thinking, "disabled") == 0) || never_thinks(k->model))
 		calm.thoughts_back = false;
 	return fields_are_good(k, m, root) && tools_are_good(k, root) && format_is_good(k, root) &&
 	       messages_are_good(k, &calm, root);

@@ -155,6 +155,20 @@ void stream_bytes(struct conn *c, struct span s)
 		text_z(&c->out, "\r\n");
 }
 
+/* The first event of a padded stream is a line as long as that. */
+static void event_pad(struct call *k, struct text *data)
+{
+	struct text padded = {0};
+
+	if (k->plan.pad <= 0 || k->padded || data->at[0] != '{')
+		return;
+	text_f(&padded, "{\"x_pad\":\"%0*d\",", (int)k->plan.pad, 0);
+	text_add(&padded, data->at + 1, data->len - 1);
+	text_clear(data);
+	*data = padded;
+	k->padded = true;
+}
+
 void stream_event(struct conn *c, const char *name, struct text *data)
 {
 	const char *nl = c->call.plan.crlf ? "\r\n" : "\n";
@@ -162,6 +176,7 @@ void stream_event(struct conn *c, const char *name, struct text *data)
 
 	if (c->call.plan.comments)
 		text_f(&t, ": still here%s%s", nl, nl);
+	event_pad(&c->call, data);
 	if (name != NULL)
 		text_f(&t, "event: %s%s", name, nl);
 	text_f(&t, "data: %s%s%s", data->at, nl, nl);

@@ -450,6 +450,12 @@ class Dialects(unittest.TestCase):
                 said = self.read(dialect, self.ask(dialect, f"[[words=3 {how}]]", True))
                 self.assertEqual((said.text, said.ended), ("w1 w2 w3", True), (dialect, how))
 
+    def test_long_lines(self):
+        for dialect in ("anthropic", "gemini", "responses", "chat:openai"):
+            answer = self.ask(dialect, "[[words=2 pad=200000]]", True)
+            self.assertGreater(max(map(len, answer.body.split(b"\n"))), 200000)
+            self.assertEqual(self.read(dialect, answer).text, "w1 w2")
+
     def test_blocked_prompts(self):
         answer = self.gemini("a [[blocked]]")
         self.assertEqual((answer.status, answer.json["promptFeedback"]["blockReason"], answer.json["usageMetadata"]["promptTokenCount"]),
@@ -729,9 +735,17 @@ class Dialects(unittest.TestCase):
                 ("groq", 400, "logprobs", [user], {"logprobs": True}),
                 ("groq", 400, "'n' must be 1", [user], {"n": 2}),
                 ("groq", 400, "name", [dict(user, name="me")], {}),
+                ("grok", 400, "not supported on this model", [user], {"model": "grok-4.3", "stop": ["a"]}),
+                ("kimi", 400, "fixed for this model", [user], {"model": "kimi-k2.6", "temperature": 0.3}),
+                ("together", 400, "must be an integer", [user], {"logprobs": True}),
+                ("lm_studio", 400, "json_schema", [user], {"response_format": {"type": "json_object"}}),
+                ("ollama", 400, "invalid image", [{"role": "user", "content": [
+                    {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]}], {}),
                 ("ollama", 200, "echo", [user], {"anything": 1})):
             with self.subTest(vendor=vendor, words=words):
                 self.refused(self.chat(vendor, *messages, **more), words, status)
+        for vendor, model in (("kimi", "moonshot-v1-8k"), ("deepseek", "deepseek-chat")):
+            self.assertEqual(self.chat(vendor, user, calls(), result(), model=model).status, 200)
         for vendor in ("kimi", "deepseek"):
             self.assertEqual(self.chat(vendor, user, calls(reasoning_content="r1"), result()).status, 200)
             self.assertEqual(self.chat(vendor, user, calls(), result(), thinking={"type": "disabled"}).status, 200)

@@ -124,6 +124,7 @@ class Away(unittest.TestCase):
                 harness.Tollgate(postgres=postgres, env={"TOLLGATE_PG_WAIT_MS": 300}) as tg:
             org = tg.setup_org("acme", credits=None, platform=False)
             other = tg.must("POST", "/orgs/acme/api-keys", {"name": "never used"})["key"]
+            tg.settled()
             for _ in range(16):
                 self.assertEqual(tg.get("/v1/models", org.key).status, 200)
             postgres.stop()

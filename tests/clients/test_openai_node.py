@@ -3,43 +3,17 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import unittest
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
-sys.path.insert(0, os.path.join(ROOT, "tests", "integration"))
-
-import harness  # noqa: E402
-
-
-def install():
-    """npm ci into build/clients: the lock file's exact versions, no scripts."""
-    build = os.path.join(ROOT, "build", "clients")
-    os.makedirs(build, exist_ok=True)
-    stale = False
-    for name in ("package.json", "package-lock.json"):
-        with open(os.path.join(HERE, name), "rb") as f:
-            want = f.read()
-        path = os.path.join(build, name)
-        have = None
-        if os.path.exists(path):
-            with open(path, "rb") as f:
-                have = f.read()
-        if have != want:
-            stale = True
-            shutil.copy(os.path.join(HERE, name), path)
-    if stale or not os.path.isdir(os.path.join(build, "node_modules", "openai")):
-        subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
-                       cwd=build, check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr)
-    shutil.copy(os.path.join(HERE, "openai.mjs"), build)
-    return build
+import matrix
+import harness
 
 
 class OpenAINode(harness.Case):
     @classmethod
     def prepare(cls):
-        build = install()
+        build = matrix.install()
+        shutil.copy(os.path.join(matrix.HERE, "openai.mjs"), build)
         org = cls.tg.setup_org("node-client")
         env = dict(os.environ, BASE_URL=f"http://{cls.tg.data_host}:{cls.tg.data_port}/v1", API_KEY=org.key,
                    MODEL=harness.MODEL)

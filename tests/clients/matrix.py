@@ -141,7 +141,7 @@ def breaks(cell, got):
     error = got.get("error")
     need(error, f"no error but {str(got)[:200]}")
     need(error["status"] in (None, 200, 500, 502, 503, 529), f"status {error['status']}")
-    need(got.get("pieces", 1) >= 1 and got.get("text", "w").startswith("w"), f"what came before it is lost: {got.get('text')!r}")
+    need(got.get("pieces", 0) >= 1 and got["text"].startswith("w1"), f"nothing came before it: {error['status']}: {error['message']}")
     need(error["class"] not in ("SyntaxError", "JSONDecodeError", "TypeError", "AttributeError", "UnknownApiResponseError", "ValidationError"),
          f"the library does not understand the error: {error['class']}: {error['message']}")
 

@@ -27,7 +27,7 @@ struct price {
 	bool unstated; /* no rule gives it: charged at what comes closest, and flagged */
 };
 
-enum price_side { SIDE_IN, SIDE_OUT, SIDE_CALL, SIDE_COUNT };
+enum price_side { SIDE_IN, SIDE_OUT, SIDE_CALL, SIDE_CHARS, SIDE_AUDIO_IN, SIDE_COUNT };
 struct price_dearest {
 	struct price price;
 	bool found, fractional; /* fractional: some price is no whole number of nanos per unit */
@@ -365,6 +365,8 @@ static const enum usage_class side_in[] = {
 static const enum usage_class side_out[] = {USAGE_out_text, USAGE_out_reasoning, USAGE_out_audio,
 					    USAGE_out_image};
 static const enum usage_class side_call[] = {USAGE_requests};
+static const enum usage_class side_chars[] = {USAGE_chars};
+static const enum usage_class side_audio_in[] = {USAGE_audio_in_ms};
 static const struct {
 	const enum usage_class *class;
 	size_t count;
@@ -372,6 +374,8 @@ static const struct {
 	[SIDE_IN] = {side_in, ARRAY_LEN(side_in)},
 	[SIDE_OUT] = {side_out, ARRAY_LEN(side_out)},
 	[SIDE_CALL] = {side_call, ARRAY_LEN(side_call)},
+	[SIDE_CHARS] = {side_chars, ARRAY_LEN(side_chars)},
+	[SIDE_AUDIO_IN] = {side_audio_in, ARRAY_LEN(side_audio_in)},
 };
 
 static void price_dearest_add(const struct price_model *m, const char *tier, int64_t total_in,
@@ -456,20 +460,43 @@ enum rc price_bound_cost(const struct price_model *m, const struct price_bound *
 	money_t sum = MONEY_ZERO;
 	int64_t out_units;
 
-	if (b->input_tokens_max < 0 || b->output_tokens_max < 0 || b->choices < 1)
+	if (b->input_tokens_max < 0 || b->output_tokens_max < 0 || b->choices < 1 ||
+	    b->chars_max < 0 || b->audio_in_ms_max < 0)
 		return RC_INVALID;
 	if (__builtin_mul_overflow(b->output_tokens_max, b->choices, &out_units) ||
-	    out_units > USAGE_UNITS_MAX || b->input_tokens_max > USAGE_UNITS_MAX)
+	    out_units > USAGE_UNITS_MAX || b->input_tokens_max > USAGE_UNITS_MAX ||
+	    b->chars_max > USAGE_UNITS_MAX || b->audio_in_ms_max > USAGE_UNITS_MAX)
 		return RC_TOO_LARGE;
 	while (r + 1 < m->reach + m->reaches && r[1].input_from <= b->input_tokens_max)
 		r++;
-	TRY(price_bound_side(r, SIDE_IN, b->input_tokens_max, &sum));
-	TRY(price_bound_side(r, SIDE_OUT, out_units, &sum));
-	TRY(price_bound_side(r, SIDE_CALL, r->side[SIDE_CALL].found ? 1 : 0, &sum));
+	const int64_t units[SIDE_COUNT] = {
+		[SIDE_IN] = b->input_tokens_max,
+		[SIDE_OUT] = out_units,
+		[SIDE_CALL] = r->side[SIDE_CALL].found ? 1 : 0,
+		[SIDE_CHARS] = b->chars_max,
+		[SIDE_AUDIO_IN] = b->audio_in_ms_max,
+	};
+	bool priced = !b->any_unit;
+	for (enum price_side side = 0; side < SIDE_COUNT; side++) {
+		if (b->any_unit && !r->side[side].found)
+			continue;
+		priced |= units[side] > 0;
+		TRY(price_bound_side(r, side, units[side], &sum));
+	}
+	if (!priced)
+		return RC_NOT_FOUND;
 	if (sum.nano > MONEY_NANO_MAX)
 		return RC_TOO_LARGE;
 	*ret = sum;
 	return RC_OK;
+}
+
+bool price_has(const struct price_model *m, enum usage_class class)
+{
+	for (const struct price_line *l = m->line; l < m->line + m->lines; l++)
+		if (l->class == class)
+			return true;
+	return false;
 }
 
 enum rc price_lines_json(const struct price_model *m, struct buf *out)

@@ -40,11 +40,19 @@ MUST_CHECK enum rc price_rate(const struct price_model *m, const struct usage *u
 struct price_bound {		  /* what a call can use at most, known before it is sent */
 	int64_t input_tokens_max; /* every byte of the body may be a token; never more than the window */
 	int64_t output_tokens_max;
-	int64_t choices; /* n */
+	int64_t choices;   /* n */
+	int64_t chars_max; /* what is priced by characters or by the length of the sound taken in */
+	int64_t audio_in_ms_max;
+	/* One model is priced by tokens, another by characters or milliseconds: what this one has no price for is not what it
+	 * is charged by. Else every number that is not 0 needs its price. */
+	bool any_unit;
 };
-/* The dearest input class and output class, at every band the bound can reach. */
+/* The dearest input class and output class, at every band the bound can reach. RC_NOT_FOUND: something of it has no
+ * price; with any_unit, nothing of it has one. */
 MUST_CHECK enum rc price_bound_cost(const struct price_model *m, const struct price_bound *b,
 				    money_t *ret);
+/* Has the model a price for this very class, whatever its parents cost? */
+bool price_has(const struct price_model *m, enum usage_class class);
 /* Lines of the model's current sell price, for /models: writes a JSON array of {class, price, per}. */
 MUST_CHECK enum rc price_lines_json(const struct price_model *m, struct buf *out);
 

@@ -15,6 +15,7 @@
 
 struct dialect;
 struct chat_delta;
+struct embed_vector;
 
 /* One class per provider failure (architecture.md); contracts/translation.md 10 has the markers. */
 #define ERROR_CLASSES(X)                                                                           \
@@ -92,6 +93,16 @@ struct call_state {
 };
 #define CALL_STATES_MAX 64
 
+/* What a call that is no chat is measured by, known before it is sent (routing/bound.h). */
+struct call_counts {
+	int64_t inputs;	      /* embeddings: how many vectors are asked for */
+	int64_t chars;	      /* speech: code points to be spoken */
+	bool slow;	      /* speech: ... slower than usual */
+	int64_t audio_ms;     /* transcription: how long the sound is, as far as its file tells */
+	bool audio_exact;     /* ... which says so itself; else it is a guess from its size */
+	int64_t audio_ms_max; /* ... and what it cannot be longer than */
+};
+
 struct call {
 	const struct dialect *dialect; /* the caller's */
 	enum operation operation;
@@ -109,7 +120,8 @@ struct call {
 	bool media_by_url;  /* size unknown: the input bound is the context window */
 	size_t body_bytes;  /* for the input bound: every byte may be a token */
 	int64_t media_tokens_max; /* what inline media may cost beyond their own bytes: add it to the bound */
-	size_t text_bytes;    /* of the messages' text alone: for a lower bound of the input */
+	size_t text_bytes; /* of the messages' text alone: for a lower bound of the input */
+	struct call_counts counts;
 	struct json *body;    /* the parsed tree; unknown fields survive */
 	struct str body_text; /* the caller's exact bytes */
 	/* from headers, set by flow.c */
@@ -146,8 +158,10 @@ struct facts {	      /* of one stream event, or of a whole answer */
 	/* what it brought, where dialect_ctx.translate asks for it (chat.h) */
 	struct chat_delta *deltas;
 	size_t deltas_count, deltas_size;
-	bool deltas_lost;	/* there were more than CHAT_DELTAS_MAX */
-	int64_t counted;	/* count_tokens: the input's tokens */
+	bool deltas_lost;		    /* there were more than CHAT_DELTAS_MAX */
+	int64_t counted;		    /* count_tokens: the input's tokens */
+	const struct embed_vector *vectors; /* embeddings, in the order of the inputs (embed.h) */
+	size_t vectors_count;
 	enum error_class error; /* none, or an error carried inside (HTTP 200 can be a failure) */
 	struct err err;		/* words of that error, safe for the caller */
 };

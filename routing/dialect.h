@@ -6,6 +6,7 @@
 #define ROUTING_DIALECT_H
 #include "routing/call.h"
 #include "routing/chat.h"
+#include "routing/embed.h"
 #include "routing/sse.h"
 
 struct provider;
@@ -21,7 +22,8 @@ struct dialect_target { /* what the target needs to be asked */
 /* What was asked, read whole, for a target of another dialect. One member by operation. */
 struct ask {
 	enum operation operation;
-	struct chat chat; /* chat, count_tokens */
+	struct chat chat;   /* chat, count_tokens */
+	struct embed embed; /* embeddings */
 };
 
 /* A request on its way to a provider. */
@@ -112,11 +114,12 @@ extern const struct dialect dialect_gemini, dialect_gemini_count_tokens;
 
 /* What follows /v1beta/models/ in a caller's path, percent-decoded: "gemini-3-pro:streamGenerateContent"; the model runs to
  * the last colon. `query_alt` is the query's alt, "sse" or "json"; ptr NULL: none. Fills model, stream and stream_array of
- * `head`, borrowed from `rest`. RC_NOT_FOUND: no such method; RC_UNSUPPORTED: one that is not served, `err` names it;
- * RC_INVALID: another alt. */
+ * `head`, borrowed from `rest`. RC_NOT_FOUND: no such method; RC_INVALID: another alt. */
 MUST_CHECK enum rc gemini_path(struct str rest, struct str query_alt, struct call_head *head,
 			       const struct dialect **ret_dialect, struct err *err);
 extern const struct dialect dialect_openai_responses;
 extern const struct dialect dialect_openai_input_tokens;
+extern const struct dialect dialect_openai_embeddings;
+extern const struct dialect dialect_gemini_embed, dialect_gemini_batch_embed;
 
 #endif

@@ -2,6 +2,7 @@
  *
  * A provider's own usage is taken, cut to what the hold was made for; where there is none it is estimated from bytes and
  * says so. Absent is not zero. */
+#include "routing/bound.h"
 #include "routing/flow_priv.h"
 
 #include <string.h>
@@ -27,19 +28,54 @@ static void usage_bound(struct flow *f)
 	usage_clamp(&f->usage, window, output * f->call.choices);
 }
 
+/* Does the model have a price for what was stated? A provider may count in other units than its price list. */
+static bool is_priced(const struct flow *f)
+{
+	struct rating r;
+
+	return !f->target->price || price_rate(f->target->price, &f->usage, &r) != RC_NOT_FOUND;
+}
+
+/* Embeddings, speech and transcription (bound.h). What the request itself shows, characters say, is no estimate. */
+static void usage_of_operation(struct flow *f, enum billing_basis missing, bool insured)
+{
+	const uint32_t flags = f->usage.flags;
+	struct price_bound b;
+
+	f->basis = BASIS_PROVIDER_USAGE;
+	if (!f->usage.present || !is_priced(f)) {
+		if (!bound_estimate(&f->call, f->target->price, f->text_bytes, &f->usage))
+			f->basis = missing;
+		f->usage.flags |= flags;
+		if (insured)
+			memset(f->usage.n, 0, sizeof f->usage.n);
+	}
+	if (f->target->source != BILLING_PLATFORM)
+		return;
+	bound_of_call(&f->call, f->target->info, &b);
+	bound_clamp(&b, &f->usage);
+}
+
 void flow_usage_complete(struct flow *f)
 {
 	const bool cut = f->class != ERROR_none;
+	const enum billing_basis missing = !cut	     ? BASIS_EST_MISSING
+					   : f->gone ? BASIS_EST_DISCONNECT
+						     : BASIS_EST_PARTIAL;
+	const bool insured = cut && f->text_bytes == 0 && !flow_is_abandoned(f);
+
+	if (bound_is_for(&f->call)) {
+		usage_of_operation(f, missing, insured);
+		return;
+	}
 
 	if (!f->usage.present) {
 		f->usage = USAGE_NONE;
 		f->usage.flags = USAGE_FLAG_ESTIMATED;
 		f->usage.n[USAGE_in_text] = estimate_tokens((int64_t)f->call.body_bytes);
 		f->usage.n[USAGE_out_text] = estimate_tokens(f->text_bytes);
-		f->basis = !cut	     ? BASIS_EST_MISSING
-			   : f->gone ? BASIS_EST_DISCONNECT
-				     : BASIS_EST_PARTIAL;
-		if (cut && f->text_bytes == 0 && !flow_is_abandoned(f))
+		f->basis = missing;
+		if (insured)
 			/* failed and nothing delivered: insured */
 			memset(f->usage.n, 0, sizeof f->usage.n);
 	} else {

@@ -15,6 +15,7 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "routing/bound.h"
 #include "routing/dialect.h"
 #include "routing/provider.h"
 #include "server/base/json.h"
@@ -203,6 +204,9 @@ static bool judge_context(const struct plan_input *in, struct candidate *c)
 {
 	int64_t window = c->info ? c->info->context_window : 0;
 	int64_t text = (int64_t)(in->call->text_bytes / TEXT_BYTES_PER_TOKEN_MAX);
+
+	if (bound_is_for(in->call)) /* many inputs, or sound: its bytes are no prompt */
+		return true;
 	int64_t input = in->input_tokens_min > text ? in->input_tokens_min : text;
 
 	if (window <= 0 ||
@@ -240,8 +244,12 @@ static enum rc bound(const struct plan_input *in, struct candidate *c)
 	const struct call *call = in->call;
 	int64_t window = c->info && c->info->context_window > 0 ? c->info->context_window : 0;
 	int64_t output = call->max_output;
-	struct price_bound pb;
+	struct price_bound pb = {.any_unit = false};
 
+	if (bound_is_for(call)) {
+		bound_of_call(call, c->info, &pb);
+		return c->price ? price_bound_cost(c->price, &pb, &c->hold) : RC_NOT_FOUND;
+	}
 	if (output == 0) {
 		output = c->info && c->info->max_output > 0 ? c->info->max_output
 							    : OUTPUT_CAP_DEFAULT_TOKENS;

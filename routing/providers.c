@@ -56,6 +56,10 @@
 	 QUIRK_NO_STRICT | QUIRK_NO_CHOICES | QUIRK_NO_JSON_SCHEMA | QUIRK_NO_LOGIT_BIAS |         \
 	 QUIRK_THINKING | QUIRK_REASONING_BACK | QUIRK_REASONING_ALL)
 #define GROQ_WAYS (QUIRK_NO_LOGPROBS | QUIRK_NO_LOGIT_BIAS | QUIRK_NO_CHOICES | QUIRK_NO_NAMES)
+#define TO_EMBEDDINGS                                                                              \
+	{                                                                                          \
+		&dialect_openai_embeddings, "/embeddings", NULL                                    \
+	}
 #define BEARER	  .secret_form = CURLM_SECRET_BEARER
 #define HEADER(h) .secret_form = CURLM_SECRET_HEADER, .secret_header = (h)
 
@@ -73,7 +77,8 @@ const struct provider providers[] = {
 		CHAT,
 		.endpoints = {TO_CHAT,
 			      TO_RESPONSES,
-			      {&dialect_openai_input_tokens, "/responses/input_tokens", NULL}},
+			      {&dialect_openai_input_tokens, "/responses/input_tokens", NULL},
+			      TO_EMBEDDINGS},
 		.voice = PROVIDER_VOICE_OPENAI,
 		.voice_model = "tts-1",
 		.max_completion_tokens = true,
@@ -87,7 +92,7 @@ const struct provider providers[] = {
 		BEARER,
 		.key_example = "whatever the endpoint expects",
 		CHAT,
-		.endpoints = {TO_CHAT},
+		.endpoints = {TO_CHAT, TO_EMBEDDINGS},
 		.voice = PROVIDER_VOICE_OPENAI,
 		.stream_usage_option = true,
 		.chat = {{NULL, 0, E_ALL, "user"}},
@@ -104,7 +109,8 @@ const struct provider providers[] = {
 		CHAT,
 		.endpoints = {TO_CHAT,
 			      TO_RESPONSES,
-			      {&dialect_anthropic_messages, "/messages", NULL}},
+			      {&dialect_anthropic_messages, "/messages", NULL},
+			      TO_EMBEDDINGS},
 		.list_is_public = true,
 		.path_auth = "/key",
 		.auth = PROVIDER_AUTH_OPENROUTER,
@@ -142,7 +148,10 @@ const struct provider providers[] = {
 		.path_models = "/models?pageSize=1000",
 		.endpoints = {{&dialect_gemini, "/models/{model}:generateContent",
 			       "/models/{model}:streamGenerateContent?alt=sse"},
-			      {&dialect_gemini_count_tokens, "/models/{model}:countTokens", NULL}},
+			      {&dialect_gemini_count_tokens, "/models/{model}:countTokens", NULL},
+			      {&dialect_gemini_batch_embed, "/models/{model}:batchEmbedContents",
+			       NULL},
+			      {&dialect_gemini_embed, "/models/{model}:embedContent", NULL}},
 		.list = PROVIDER_LIST_GEMINI,
 		.text = PROVIDER_TEXT_GEMINI,
 	},
@@ -179,7 +188,7 @@ const struct provider providers[] = {
 		.key_example = "32 letters and digits",
 		.key_page = "https://console.mistral.ai/api-keys",
 		CHAT, /* refuses stream_options, sends usage with the finish */
-		.endpoints = {TO_CHAT},
+		.endpoints = {TO_CHAT, TO_EMBEDDINGS},
 		.chat = {{"mistral-small-2603|mistral-small-latest|mistral-medium-3-5|mistral-medium-latest",
 			  MISTRAL_WAYS, E_ALL & ~E(max), NULL},
 			 {NULL, MISTRAL_WAYS, 0, NULL}},
@@ -269,7 +278,7 @@ const struct provider providers[] = {
 		.key_example = "the key of your account page",
 		.key_page = "https://api.together.ai/settings/api-keys",
 		CHAT,
-		.endpoints = {TO_CHAT},
+		.endpoints = {TO_CHAT, TO_EMBEDDINGS},
 		.list = PROVIDER_LIST_BARE,
 		.stream_usage_option = true,
 		.chat = {{NULL,
@@ -286,7 +295,7 @@ const struct provider providers[] = {
 		.key_example = "the key of the resource",
 		.key_page = "https://portal.azure.com",
 		CHAT,
-		.endpoints = {TO_CHAT, TO_RESPONSES},
+		.endpoints = {TO_CHAT, TO_RESPONSES, TO_EMBEDDINGS},
 		.list_is_catalogue = true, /* a call names a deployment */
 		.voice = PROVIDER_VOICE_OPENAI,
 		.max_completion_tokens = true,
@@ -300,7 +309,7 @@ const struct provider providers[] = {
 		BEARER,
 		.key_example = "what --api-key was given",
 		CHAT,
-		.endpoints = {TO_CHAT},
+		.endpoints = {TO_CHAT, TO_EMBEDDINGS},
 		.stream_usage_option = true,
 		.chat = {{NULL, QUIRK_NO_DEVELOPER | QUIRK_TOP_K, E_ALL, "user"}},
 	},
@@ -311,7 +320,7 @@ const struct provider providers[] = {
 		BEARER,
 		.key_example = "none, or what your proxy expects",
 		CHAT,
-		.endpoints = {TO_CHAT},
+		.endpoints = {TO_CHAT, TO_EMBEDDINGS},
 		.stream_usage_option = true,
 		.chat = {{NULL,
 			  QUIRK_MAX_TOKENS | QUIRK_NO_DEVELOPER | QUIRK_NO_TOOL_CHOICE |
@@ -326,7 +335,7 @@ const struct provider providers[] = {
 		BEARER,
 		.key_example = "none, or the server's token",
 		CHAT,
-		.endpoints = {TO_CHAT},
+		.endpoints = {TO_CHAT, TO_EMBEDDINGS},
 		.stream_usage_option = true,
 		.chat = {{NULL,
 			  QUIRK_MAX_TOKENS | QUIRK_NO_DEVELOPER | QUIRK_NO_PARALLEL |
@@ -341,7 +350,7 @@ const struct provider providers[] = {
 		BEARER,
 		.key_example = "what --api-key was given",
 		CHAT,
-		.endpoints = {TO_CHAT},
+		.endpoints = {TO_CHAT, TO_EMBEDDINGS},
 		.stream_usage_option = true,
 		.chat = {{NULL, QUIRK_NO_DEVELOPER | QUIRK_NO_STRICT | QUIRK_TOP_K, E_ALL, NULL}},
 	},

@@ -99,6 +99,11 @@ static void handle_gemini(struct http_request *r)
 		http_reply_err(r, rc, &e);
 }
 
+static void handle_embeddings(struct http_request *r)
+{
+	flow_begin(r, &dialect_openai_embeddings, &(struct call_head){0});
+}
+
 /* A path of interface.md whose dialect this version does not speak: refused by name, after the caller is known. */
 static void handle_not_spoken(struct http_request *r)
 {
@@ -152,8 +157,8 @@ static const struct endpoint endpoints[] = {
 	 "A response in the OpenAI Responses dialect, streamed or not"},
 	{"POST", "/v1/responses/input_tokens", SURFACE_DATA, CALLERS, 0, true, handle_input_tokens,
 	 "How many tokens a response's input has"},
-	{"POST", "/v1/embeddings", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
-	 "Not served by this version"},
+	{"POST", "/v1/embeddings", SURFACE_DATA, CALLERS, 0, true, handle_embeddings,
+	 "Vectors of texts, in the OpenAI dialect"},
 	{"POST", "/v1/messages", SURFACE_DATA, CALLERS, 0, true, handle_messages,
 	 "A message in Anthropic's dialect, streamed or not"},
 	{"POST", "/v1/messages/count_tokens", SURFACE_DATA, CALLERS, 0, true, handle_count_tokens,

@@ -1,4 +1,4 @@
-/* routing/dialects/gemini.c - the two tables of the Gemini dialect, and what its files share.
+/* routing/dialects/gemini.c - the two tables of the Gemini dialect that chats, and what its files share.
  *
  * The vendor's generateContent family: model, verb and streaming stand in the path, so the dialect reads a part of its
  * request beside the body (gemini_path()). A stream is events, or one JSON array where the caller asks for that. */
@@ -10,16 +10,30 @@
 
 static enum rc no_verb(struct str verb, struct err *err)
 {
-	if (str_is(verb, "embedContent") || str_is(verb, "batchEmbedContents")) {
-		err_set(err, RC_UNSUPPORTED, "not_supported", "%.*s is not served here.",
-			STR_FMT(verb));
-		err_hint(err, "Embeddings are asked for at /v1/embeddings.");
-		return RC_UNSUPPORTED;
-	}
 	err_set(err, RC_NOT_FOUND, "not_found", "There is no method %.*s of a model.",
 		STR_FMT(str_slice(verb, 0, 64)));
-	err_hint(err, "generateContent, streamGenerateContent and countTokens are there.");
+	err_hint(err, "generateContent, streamGenerateContent, countTokens, embedContent and "
+		      "batchEmbedContents are there.");
 	return RC_NOT_FOUND;
+}
+
+static const struct dialect *dialect_of(struct str verb)
+{
+	static const struct {
+		const char *verb;
+		const struct dialect *dialect;
+	} verbs[] = {
+		{"generateContent", &dialect_gemini},
+		{"streamGenerateContent", &dialect_gemini},
+		{"countTokens", &dialect_gemini_count_tokens},
+		{"embedContent", &dialect_gemini_embed},
+		{"batchEmbedContents", &dialect_gemini_batch_embed},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
+		if (str_is(verb, verbs[i].verb))
+			return verbs[i].dialect;
+	return NULL;
 }
 
 enum rc gemini_path(struct str rest, struct str query_alt, struct call_head *head,
@@ -28,6 +42,7 @@ enum rc gemini_path(struct str rest, struct str query_alt, struct call_head *hea
 	size_t colon = rest.len;
 	struct str verb;
 	bool streams;
+	const struct dialect *dialect;
 
 	while (colon > 0 && rest.ptr[colon - 1] != ':')
 		colon--;
@@ -35,18 +50,19 @@ enum rc gemini_path(struct str rest, struct str query_alt, struct call_head *hea
 	if (colon <= 1)
 		return err_set(err, RC_NOT_FOUND, "not_found",
 			       "The path names no model and method: models/{model}:{method}.");
-	streams = str_is(verb, "streamGenerateContent");
-	if (!streams && !str_is(verb, "generateContent") && !str_is(verb, "countTokens"))
+	dialect = dialect_of(verb);
+	if (!dialect)
 		return no_verb(verb, err);
+	streams = str_is(verb, "streamGenerateContent");
 	if (query_alt.len > 0 && !str_is(query_alt, "sse") && !str_is(query_alt, "json")) {
 		err_set(err, RC_INVALID, "invalid_request_error", "alt must be sse or json.");
 		err_field(err, "alt");
 		return RC_INVALID;
 	}
+	*ret_dialect = dialect;
 	head->model = str_slice(rest, 0, colon - 1);
 	head->stream = streams;
 	head->stream_array = streams && !str_is(query_alt, "sse");
-	*ret_dialect = str_is(verb, "countTokens") ? &dialect_gemini_count_tokens : &dialect_gemini;
 	return RC_OK;
 }
 

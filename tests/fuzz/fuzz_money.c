@@ -54,7 +54,9 @@ static size_t make_rows(struct price_row *rows, size_t max, const uint8_t **p, c
 
 static void check_rating(const struct price_model *m, const struct usage *u)
 {
-	struct price_bound b = {usage_total_in(u), usage_total_out(u), 1};
+	struct price_bound b = {.input_tokens_max = usage_total_in(u),
+				.output_tokens_max = usage_total_out(u),
+				.choices = 1};
 	struct rating r;
 	money_t max;
 

@@ -8,6 +8,11 @@
 #include "billing/price_priv.h"
 
 #define M 1000000
+#define BOUND(in, out, n)                                                                          \
+	(struct price_bound)                                                                       \
+	{                                                                                          \
+		.input_tokens_max = (in), .output_tokens_max = (out), .choices = (n)               \
+	}
 
 static struct price_row row(const char *provider, const char *model, enum usage_class class,
 			    int64_t price_nano, int64_t per)
@@ -250,15 +255,14 @@ START_TEST(what_has_no_price_is_refused_never_free)
 	u.n[USAGE_searches] = 1;
 	ck_assert_int_eq(price_rate(m, &u, &r), RC_NOT_FOUND);
 	ck_assert_int_eq(r.version, 42); /* untouched */
-	ck_assert_int_eq(price_bound_cost(m, &(struct price_bound){10, 10, 1}, &bound),
-			 RC_NOT_FOUND);
+	ck_assert_int_eq(price_bound_cost(m, &BOUND(10, 10, 1), &bound), RC_NOT_FOUND);
 	ck_assert_int_eq(bound.nano, 42);
 	/* free is what is listed as free */
 	u = USAGE_NONE;
 	u.n[USAGE_in_text] = u.n[USAGE_out_text] = 1000;
 	ck_assert_int_eq(rated(b, "p", "free", &u, 0), 0);
 	m = price_find(b, STR("p"), STR("free"));
-	ck_assert_int_eq(price_bound_cost(m, &(struct price_bound){10, 10, 1}, &bound), RC_OK);
+	ck_assert_int_eq(price_bound_cost(m, &BOUND(10, 10, 1), &bound), RC_OK);
 	ck_assert_int_eq(bound.nano, 0);
 	price_book_unref(b);
 }
@@ -391,8 +395,9 @@ START_TEST(no_call_within_its_bound_costs_more)
 		const struct price_model *m = price_find(b, str_from(provider), STR("m"));
 
 		for (int k = 0; k < 20; k++) {
-			struct price_bound bound = {random() % 5000, random() % 500,
-						    1 + random() % 3};
+			struct price_bound bound = {.input_tokens_max = random() % 5000,
+						    .output_tokens_max = random() % 500,
+						    .choices = 1 + random() % 3};
 			struct usage u = random_usage(&bound);
 			struct rating r;
 			money_t max;
@@ -416,16 +421,77 @@ START_TEST(the_bound_of_an_ordinary_price_is_exact)
 	const struct price_model *m = price_find(b, STR("o"), STR("m"));
 	money_t max;
 
-	ck_assert_int_eq(price_bound_cost(m, &(struct price_bound){1000, 200, 2}, &max), RC_OK);
+	ck_assert_int_eq(price_bound_cost(m, &BOUND(1000, 200, 2), &max), RC_OK);
 	ck_assert_int_eq(max.nano, 1000 * 3000 + 400 * 15000);
-	ck_assert_int_eq(price_bound_cost(m, &(struct price_bound){1001, 200, 1}, &max), RC_OK);
+	ck_assert_int_eq(price_bound_cost(m, &BOUND(1001, 200, 1), &max), RC_OK);
 	ck_assert_int_eq(max.nano, 1001 * 6000 + 200 * 15000);
-	ck_assert_int_eq(price_bound_cost(m, &(struct price_bound){0, 0, 1}, &max), RC_OK);
+	ck_assert_int_eq(price_bound_cost(m, &BOUND(0, 0, 1), &max), RC_OK);
 	ck_assert_int_eq(max.nano, 0);
-	ck_assert_int_eq(price_bound_cost(m, &(struct price_bound){1, INT64_MAX, 2}, &max),
-			 RC_TOO_LARGE);
-	ck_assert_int_eq(price_bound_cost(m, &(struct price_bound){-1, 1, 1}, &max), RC_INVALID);
-	ck_assert_int_eq(price_bound_cost(m, &(struct price_bound){1, 1, 0}, &max), RC_INVALID);
+	ck_assert_int_eq(price_bound_cost(m, &BOUND(1, INT64_MAX, 2), &max), RC_TOO_LARGE);
+	ck_assert_int_eq(price_bound_cost(m, &BOUND(-1, 1, 1), &max), RC_INVALID);
+	ck_assert_int_eq(price_bound_cost(m, &BOUND(1, 1, 0), &max), RC_INVALID);
+	price_book_unref(b);
+}
+END_TEST
+
+/* What is no chat: one model sells its speech by characters, another by tokens, a third hears by the millisecond. */
+START_TEST(a_bound_takes_the_units_that_have_a_price)
+{
+	const struct price_row rows[] = {row("o", "listen", USAGE_audio_in_ms, 100000, 1000),
+					 row("o", "tokens", USAGE_in_text, 600000000, M),
+					 row("o", "tokens", USAGE_out_audio, 12000000000, M),
+					 row("o", "tts", USAGE_chars, 15000000000, M)};
+	struct price_book *b = book(rows, ARRAY_LEN(rows));
+	const struct price_model *tts = price_find(b, STR("o"), STR("tts"));
+	const struct price_model *tokens = price_find(b, STR("o"), STR("tokens"));
+	const struct price_model *listen = price_find(b, STR("o"), STR("listen"));
+	struct price_bound speech = {.input_tokens_max = 100,
+				     .output_tokens_max = 1000,
+				     .choices = 1,
+				     .chars_max = 90,
+				     .any_unit = true};
+	struct price_bound heard = {.choices = 1, .audio_in_ms_max = 60500, .any_unit = true};
+	money_t max = {42};
+
+	ck_assert(price_has(tts, USAGE_chars) && !price_has(tts, USAGE_in_text));
+	ck_assert(!price_has(tokens, USAGE_in_audio)); /* its parent's price is not its own */
+	ck_assert_int_eq(price_bound_cost(tts, &speech, &max), RC_OK);
+	ck_assert_int_eq(max.nano, 90 * 15000);
+	ck_assert_int_eq(price_bound_cost(tokens, &speech, &max), RC_OK);
+	ck_assert_int_eq(max.nano, 100 * 600 + 1000 * 12000);
+	ck_assert_int_eq(price_bound_cost(listen, &heard, &max), RC_OK);
+	/* 60500 x 100, and room for the rounding of one line where there is any */
+	ck_assert_int_eq(max.nano, 60500 * 100);
+	max.nano = 42;
+	ck_assert_int_eq(price_bound_cost(listen, &speech, &max), RC_NOT_FOUND);
+	ck_assert_int_eq(price_bound_cost(tts, &heard, &max), RC_NOT_FOUND);
+	speech.any_unit = false; /* every number needs its price */
+	ck_assert_int_eq(price_bound_cost(tts, &speech, &max), RC_NOT_FOUND);
+	speech.chars_max = -1;
+	ck_assert_int_eq(price_bound_cost(tts, &speech, &max), RC_INVALID);
+	speech.chars_max = USAGE_UNITS_MAX + 1;
+	ck_assert_int_eq(price_bound_cost(tts, &speech, &max), RC_TOO_LARGE);
+	ck_assert_int_eq(max.nano, 42);
+	price_book_unref(b);
+}
+END_TEST
+
+/* The input of an embedding has a price of its own, or that of text. */
+START_TEST(embeddings_are_bounded_and_rated)
+{
+	const struct price_row rows[] = {row("g", "own", USAGE_embed_tokens, 150000000, M),
+					 row("g", "text", USAGE_in_text, 20000000, M)};
+	struct price_book *b = book(rows, ARRAY_LEN(rows));
+	struct usage u = USAGE_NONE;
+	money_t max;
+
+	u.n[USAGE_embed_tokens] = 1000;
+	ck_assert_int_eq(rated(b, "g", "own", &u, 0), 150000);
+	ck_assert_int_eq(rated(b, "g", "text", &u, 0), 20000);
+	ck_assert_int_eq(
+		price_bound_cost(price_find(b, STR("g"), STR("own")), &BOUND(1000, 0, 1), &max),
+		RC_OK);
+	ck_assert_int_eq(max.nano, 150000);
 	price_book_unref(b);
 }
 END_TEST
@@ -535,6 +601,8 @@ int main(void)
 	tcase_add_test(t, the_served_tier_overrides_and_the_rest_stays);
 	tcase_add_test(t, no_call_within_its_bound_costs_more);
 	tcase_add_test(t, the_bound_of_an_ordinary_price_is_exact);
+	tcase_add_test(t, a_bound_takes_the_units_that_have_a_price);
+	tcase_add_test(t, embeddings_are_bounded_and_rated);
 	tcase_add_test(t, a_bad_book_is_refused_whole);
 	tcase_add_test(t, every_model_of_a_large_book_is_found);
 	tcase_add_test(t, lines_are_listed_as_the_control_plane_says);

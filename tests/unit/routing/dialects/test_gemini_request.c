@@ -15,23 +15,31 @@ static const struct {
 	const char *rest, *alt;
 	enum rc rc;
 	const char *model;
-	bool stream, array, count;
+	bool stream, array;
+	const struct dialect *dialect;
 } paths[] = {
-	{"gemini-3-pro:generateContent", NULL, RC_OK, "gemini-3-pro", false, false, false},
-	{"gemini-3-pro:generateContent", "json", RC_OK, "gemini-3-pro", false, false, false},
-	{"gemini-3-pro:streamGenerateContent", "sse", RC_OK, "gemini-3-pro", true, false, false},
-	{"gemini-3-pro:streamGenerateContent", NULL, RC_OK, "gemini-3-pro", true, true, false},
-	{"gemini-3-pro:streamGenerateContent", "json", RC_OK, "gemini-3-pro", true, true, false},
-	{"gemini-3-pro:countTokens", NULL, RC_OK, "gemini-3-pro", false, false, true},
-	{"vendor/m:free:generateContent", NULL, RC_OK, "vendor/m:free", false, false, false},
-	{"m:embedContent", NULL, RC_UNSUPPORTED, NULL, false, false, false},
-	{"m:batchEmbedContents", NULL, RC_UNSUPPORTED, NULL, false, false, false},
-	{"m:predict", NULL, RC_NOT_FOUND, NULL, false, false, false},
-	{"m", NULL, RC_NOT_FOUND, NULL, false, false, false},
-	{":generateContent", NULL, RC_NOT_FOUND, NULL, false, false, false},
-	{"m:", NULL, RC_NOT_FOUND, NULL, false, false, false},
-	{"", NULL, RC_NOT_FOUND, NULL, false, false, false},
-	{"m:streamGenerateContent", "proto", RC_INVALID, NULL, false, false, false},
+	{"gemini-3-pro:generateContent", NULL, RC_OK, "gemini-3-pro", false, false,
+	 &dialect_gemini},
+	{"gemini-3-pro:generateContent", "json", RC_OK, "gemini-3-pro", false, false,
+	 &dialect_gemini},
+	{"gemini-3-pro:streamGenerateContent", "sse", RC_OK, "gemini-3-pro", true, false,
+	 &dialect_gemini},
+	{"gemini-3-pro:streamGenerateContent", NULL, RC_OK, "gemini-3-pro", true, true,
+	 &dialect_gemini},
+	{"gemini-3-pro:streamGenerateContent", "json", RC_OK, "gemini-3-pro", true, true,
+	 &dialect_gemini},
+	{"gemini-3-pro:countTokens", NULL, RC_OK, "gemini-3-pro", false, false,
+	 &dialect_gemini_count_tokens},
+	{"vendor/m:free:generateContent", NULL, RC_OK, "vendor/m:free", false, false,
+	 &dialect_gemini},
+	{"m:embedContent", NULL, RC_OK, "m", false, false, &dialect_gemini_embed},
+	{"m:batchEmbedContents", NULL, RC_OK, "m", false, false, &dialect_gemini_batch_embed},
+	{"m:predict", NULL, RC_NOT_FOUND, NULL, false, false, NULL},
+	{"m", NULL, RC_NOT_FOUND, NULL, false, false, NULL},
+	{":generateContent", NULL, RC_NOT_FOUND, NULL, false, false, NULL},
+	{"m:", NULL, RC_NOT_FOUND, NULL, false, false, NULL},
+	{"", NULL, RC_NOT_FOUND, NULL, false, false, NULL},
+	{"m:streamGenerateContent", "proto", RC_INVALID, NULL, false, false, NULL},
 };
 
 START_TEST(path_is_read)
@@ -51,7 +59,7 @@ START_TEST(path_is_read)
 	ck_assert(str_is(h.model, paths[_i].model));
 	ck_assert_int_eq(h.stream, paths[_i].stream);
 	ck_assert_int_eq(h.stream_array, paths[_i].array);
-	ck_assert_ptr_eq(got, paths[_i].count ? counting : d);
+	ck_assert_ptr_eq(got, paths[_i].dialect);
 }
 END_TEST
 

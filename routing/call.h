@@ -16,6 +16,8 @@
 struct dialect;
 struct chat_delta;
 struct embed_vector;
+struct form;
+struct transcript;
 
 /* One class per provider failure (architecture.md); contracts/translation.md 10 has the markers. */
 #define ERROR_CLASSES(X)                                                                           \
@@ -108,8 +110,10 @@ struct call {
 	enum operation operation;
 	struct str model; /* as asked */
 	bool stream;
-	bool stream_array;	 /* of call_head */
+	bool stream_array; /* of call_head */
+	bool bytes; /* what the caller gets is sound, byte by byte, and no events; with `stream` */
 	struct str content_type; /* of call_head */
+	const struct form *form; /* the body's parts, where it is a form (form_priv.h); else NULL */
 	struct call_state *states;
 	size_t states_count;
 	bool keeps_state; /* the answer is kept by the provider, and a later call may build on it (Responses store) */
@@ -162,6 +166,8 @@ struct facts {	      /* of one stream event, or of a whole answer */
 	int64_t counted;		    /* count_tokens: the input's tokens */
 	const struct embed_vector *vectors; /* embeddings, in the order of the inputs (embed.h) */
 	size_t vectors_count;
+	const struct transcript
+		*transcript;	/* transcription; NULL: it was not read (transcript.h) */
 	enum error_class error; /* none, or an error carried inside (HTTP 200 can be a failure) */
 	struct err err;		/* words of that error, safe for the caller */
 };

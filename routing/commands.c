@@ -197,7 +197,7 @@ static int profile_test(struct cli *cli, const char *org, int argc, char **argv)
 	if (argc != 2)
 		return cli_usage_error(
 			cli,
-			"profile test --org O PROFILE [--action test_auth|list_models|test_text|test_voice] [--model M]");
+			"profile test --org O PROFILE [--action test_auth|list_models|test_text|test_voice|list_voices] [--model M]");
 	path = arena_printf(cli->mem, "%.*s/test",
 			    STR_FMT(org_path(cli, org, "profiles", argv[1])));
 	json_out_begin(&o, &body);

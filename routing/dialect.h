@@ -7,6 +7,8 @@
 #include "routing/call.h"
 #include "routing/chat.h"
 #include "routing/embed.h"
+#include "routing/speech.h"
+#include "routing/transcript.h"
 #include "routing/sse.h"
 
 struct provider;
@@ -24,6 +26,8 @@ struct ask {
 	enum operation operation;
 	struct chat chat;   /* chat, count_tokens */
 	struct embed embed; /* embeddings */
+	struct speech speech;
+	struct transcribe transcribe;
 };
 
 /* A request on its way to a provider. */
@@ -33,6 +37,11 @@ struct outgoing {
 		path; /* the endpoint's, its {model} filled in; a dialect may replace it (in `mem`) */
 	struct str content_type;   /* "application/json" unless the dialect says otherwise */
 	struct chat_losses losses; /* what had to be left out */
+};
+
+/* What the head of a good answer says beside its type. */
+struct dialect_head {
+	struct str character_cost, character_count; /* as sent; len 0: absent */
 };
 
 /* State of one attempt's answer. Zeroed but for the first block when the attempt begins. */
@@ -48,6 +57,8 @@ struct dialect_ctx {
 		id; /* of the call, letters, digits and hyphens: what ids of our own are made from */
 	int64_t created_s; /* when the attempt began, wall clock */
 	bool translate;	   /* the caller's dialect is another: facts need their deltas */
+	/* Of the whole answer as the caller gets it, where it is not application/json; static. By who decodes or encodes it. */
+	const char *answer_type;
 
 	int finished_choices;
 	bool saw_error;
@@ -61,6 +72,9 @@ struct dialect {
 	enum error_shape errors;
 	const char *keepalive; /* for a stream that has nothing to say */
 	bool finish_ends; /* its streams end with the last finish; else only with their terminal event */
+	/* Its answer may be bytes of one of these types, relayed as they come (a stream that has no events); ends with NULL. NULL:
+	 * never. What the caller is told of the type is one of these words and nothing that a provider made up. */
+	const char *const *media;
 
 	/* ---- the caller's request ---- */
 	/* What decides routing, money and the size of the answer, read strictly. RC_INVALID with code, words, hint, field in
@@ -84,6 +98,9 @@ struct dialect {
 			      struct outgoing *out, struct err *err);
 
 	/* ---- the provider's answer ---- */
+	/* The head of a good answer, before any of its body: usage that stands there. NULL: nothing does. */
+	void (*decode_head)(struct dialect_ctx *ctx, const struct dialect_head *h,
+			    struct facts *ret);
 	/* One event of a stream. RC_PROTOCOL: not JSON, or of the wrong shape. Deltas only where ctx->translate. */
 	enum rc (*decode_event)(struct dialect_ctx *ctx, const struct sse_event *ev,
 				struct facts *ret);
@@ -100,8 +117,15 @@ struct dialect {
 				const struct facts *f, struct buf *out);
 	/* What the deltas of one event are in this dialect, zero or more whole events. Finishes are remembered, not written. */
 	enum rc (*encode_deltas)(struct dialect_ctx *ctx, const struct facts *f, struct buf *out);
+	/* Bytes of `media` for a caller of this dialect who asked for events. NULL: there are none. */
+	enum rc (*encode_bytes)(struct dialect_ctx *ctx, struct str bytes, struct buf *out);
 	/* The end of a stream that was translated: finish, `usage` (not present: nobody said), terminal event. */
 	enum rc (*encode_end)(struct dialect_ctx *ctx, const struct usage *usage, struct buf *out);
+	/* Does this dialect ask its own providers for another form than the caller's, so that the answer is written anew with
+	 * encode_response() although nothing is translated? NULL: never. */
+	bool (*rewrites)(const struct call *c);
+	/* A whole answer for a caller who asked for events, complete. NULL: such an answer is a broken protocol. */
+	enum rc (*encode_whole)(struct dialect_ctx *ctx, const struct facts *f, struct buf *out);
 	/* A whole translated answer. */
 	enum rc (*encode_response)(struct dialect_ctx *ctx, const struct facts *f, struct buf *out);
 	/* An error after the stream began, as the dialect's own error event. */
@@ -121,5 +145,7 @@ extern const struct dialect dialect_openai_responses;
 extern const struct dialect dialect_openai_input_tokens;
 extern const struct dialect dialect_openai_embeddings;
 extern const struct dialect dialect_gemini_embed, dialect_gemini_batch_embed;
+extern const struct dialect dialect_openai_speech, dialect_openai_transcription;
+extern const struct dialect dialect_elevenlabs_speech, dialect_elevenlabs_transcription;
 
 #endif

@@ -306,7 +306,7 @@ static enum flow_state flow_plan(struct flow *f)
 	f->deadline_ms = f->started_us / 1000 + f->plan.timeout_ms;
 	loop_timer_set(f->worker->loop, &f->deadline, f->deadline_ms - clock_mono_ms(),
 		       flow_on_deadline, f);
-	if (f->call.stream)
+	if (f->call.stream && flow_has_keepalive(f))
 		loop_timer_set(f->worker->loop, &f->keepalive, ROUTING_KEEPALIVE_MS,
 			       flow_on_keepalive, f);
 	return FLOW_TARGET;
@@ -680,6 +680,8 @@ static enum flow_state flow_send(struct flow *f)
 		.content_type = f->out.content_type,
 		.same_dialect = !flow_translates(f),
 		.stream = f->call.stream,
+		.any_type = f->call.bytes || f->to.dialect->media ||
+			    f->call.operation == OPERATION_transcription,
 		.secret = f->target->profile->has_secret ? &f->secret : NULL,
 		.timeouts = {.connect = left_ms < FLOW_CONNECT_MS ? left_ms : FLOW_CONNECT_MS,
 			     .first_byte = left_ms < FLOW_FIRST_BYTE_MS || !f->call.stream
@@ -974,7 +976,8 @@ static enum flow_state flow_answer(struct flow *f)
 	flow_header_limits(f);
 	http_add_header(f->req, "x-tollgate-cost", money_format(f->debited, cost));
 	flow_header_overhead(f);
-	http_reply(f->req, 200, buf_str(&f->answer));
+	http_reply_typed(f->req, 200, f->ctx.answer_type ? f->ctx.answer_type : "application/json",
+			 buf_str(&f->answer));
 	return FLOW_DONE;
 }
 

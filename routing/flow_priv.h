@@ -17,6 +17,7 @@
 #define FLOW_EVENT_MAX                                                                             \
 	(6u * SSE_LINE_BYTES_MAX)	 /* a parsed event takes up to six times its bytes */
 #define FLOW_TAIL_MAX	     (16u << 20) /* what is kept back until the cost is committed */
+#define FLOW_BYTES_KEPT	     4096	 /* the last of a relayed sound that wait for the booking */
 #define FLOW_FALLBACK_TEXT   2048
 #define FLOW_ATTEMPTS_TEXT   8192
 #define FLOW_PLAN_TEXT	     65536
@@ -84,6 +85,8 @@ struct flow {
 	struct err up_err;
 	int status;
 	bool event_stream;
+	const char
+		*media_type; /* its body is bytes to relay; NULL: it is not. One of its dialect's */
 	int64_t retry_after_s;
 	char provider_request_id[128];
 	enum error_class class; /* of the attempt's failure */
@@ -121,6 +124,12 @@ struct flow {
 static inline bool flow_translates(const struct flow *f)
 {
 	return f->to.dialect != f->call.dialect;
+}
+
+/* Does silence need a word? Not where what is sent is sound. */
+static inline bool flow_has_keepalive(const struct flow *f)
+{
+	return f->call.dialect->keepalive && !f->call.bytes;
 }
 
 /* flow.c: let the states look at what was recorded. A no-op while they are looking. */

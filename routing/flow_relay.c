@@ -39,6 +39,7 @@ void flow_attempt_reset(struct flow *f)
 	f->text_bytes = 0;
 	f->status = 0;
 	f->event_stream = f->up_done = false;
+	f->media_type = NULL;
 	f->class = ERROR_none;
 	f->retry_after_s = 0;
 	f->provider_request_id[0] = '\0';
@@ -57,8 +58,9 @@ void flow_upstream_cancel(struct flow *f)
 
 static void stream_head(struct flow *f)
 {
-	http_stream_begin_typed(f->req,
-				f->call.stream_array ? "application/json" : "text/event-stream");
+	const char *type = f->call.stream_array ? "application/json" : "text/event-stream";
+
+	http_stream_begin_typed(f->req, f->call.bytes && f->media_type ? f->media_type : type);
 	f->stream_begun = true;
 }
 
@@ -80,7 +82,9 @@ void flow_stream_write(struct flow *f, struct str bytes)
 		return;
 	if (!http_stream_write(f->req, bytes))
 		f->paused = true;
-	loop_timer_set(f->worker->loop, &f->keepalive, ROUTING_KEEPALIVE_MS, flow_on_keepalive, f);
+	if (flow_has_keepalive(f))
+		loop_timer_set(f->worker->loop, &f->keepalive, ROUTING_KEEPALIVE_MS,
+			       flow_on_keepalive, f);
 }
 
 void flow_on_keepalive(void *arg)
@@ -229,12 +233,100 @@ static bool flow_on_event(void *arg, const struct sse_event *ev)
 	return go_on;
 }
 
+/* ---- bytes: sound on its way to a caller who wants it as it is, or in events ------------------------- */
+
+static bool bytes_fail(struct flow *f, const char *words)
+{
+	struct err err;
+
+	err_set(&err, RC_PROTOCOL, "protocol", "%s", words);
+	event_fail(f, ERROR_protocol, &err);
+	return false;
+}
+
+/* `bytes` as the caller wants them: as they are, or each run of them as an event. */
+static enum rc bytes_encode(struct flow *f, struct str bytes, struct buf *out)
+{
+	const struct dialect *here = f->call.dialect;
+
+	if (f->call.bytes || !here->encode_bytes)
+		return f->call.bytes ? buf_append(out, bytes) : RC_UNSUPPORTED;
+	return here->encode_bytes(&f->ctx, bytes, out);
+}
+
+/* All but the last of what has come goes on; that tail waits for the booking, as the last event of a stream does. */
+static bool bytes_relay(struct flow *f, struct str bytes)
+{
+	AUTO(buf) struct buf out = BUF_INIT(FLOW_TAIL_MAX);
+	size_t ready;
+
+	f->text_bytes += (int64_t)bytes.len;
+	if (buf_append(&f->tail, bytes) != RC_OK)
+		return bytes_fail(f, "the provider sent too much at once");
+	if (f->tail.len < FLOW_BYTES_KEPT + 3)
+		return true;
+	ready = f->tail.len - FLOW_BYTES_KEPT;
+	ready -= ready % 3; /* in an event they are base64: whole groups */
+	if (bytes_encode(f, str_slice(buf_str(&f->tail), 0, ready), &out) != RC_OK)
+		return bytes_fail(f, "the provider's answer cannot be written for the caller");
+	buf_consume(&f->tail, ready);
+	content_begin(f);
+	flow_stream_write(f, buf_str(&out));
+	return true;
+}
+
+/* The tail in the caller's words, once all has come. */
+static enum rc bytes_end(struct flow *f)
+{
+	struct buf whole = BUF_INIT(FLOW_TAIL_MAX);
+	enum rc rc;
+
+	if (f->call.bytes)
+		return RC_OK;
+	rc = bytes_encode(f, buf_str(&f->tail), &whole);
+	if (rc == RC_OK)
+		rc = f->call.dialect->encode_end(&f->ctx, &f->usage, &whole);
+	buf_clear(&f->tail);
+	f->tail = whole;
+	return rc;
+}
+
+/* The type that the provider names, in our own words; NULL: none of those that its dialect answers with. */
+static const char *media_of(const struct dialect *d, struct str content_type)
+{
+	struct str rest = content_type;
+	const struct str type = str_trim(str_cut(&rest, ';'));
+
+	for (const char *const *m = d->media; m && *m; m++)
+		if (str_eq_nocase(type, str_from(*m)))
+			return *m;
+	return NULL;
+}
+
+static void head_read(struct flow *f, const struct curlm_response *r)
+{
+	const struct dialect_head head = {r->character_cost, r->character_count};
+	struct facts facts = {.usage = USAGE_NONE};
+
+	if (!f->to.dialect->decode_head)
+		return;
+	f->to.dialect->decode_head(&f->ctx, &head, &facts);
+	if (facts.usage.present)
+		usage_replace(f, &facts.usage);
+}
+
 void flow_on_head(void *arg, const struct curlm_response *r)
 {
 	struct flow *f = arg;
 
 	f->status = r->status;
-	f->event_stream = str_find_nocase(r->content_type, STR("text/event-stream")) == 0;
+	f->event_stream =
+		!f->call.bytes && str_find_nocase(r->content_type, STR("text/event-stream")) == 0;
+	if (f->status / 100 == 2) {
+		if (f->call.stream)
+			f->media_type = media_of(f->to.dialect, r->content_type);
+		head_read(f, r);
+	}
 	f->retry_after_s = upstream_retry_after_s(r, clock_wall_ms());
 	snprintf(f->provider_request_id, sizeof f->provider_request_id, "%.*s",
 		 STR_FMT(r->request_id));
@@ -247,6 +339,11 @@ bool flow_on_body(void *arg, struct str bytes)
 
 	if (f->class != ERROR_none)
 		return false; /* failed: the cancel is on its way */
+	if (f->media_type) {
+		if (!bytes_relay(f, bytes))
+			loop_defer(f->worker->loop, flow_kick, f);
+		return f->class == ERROR_none && !f->paused;
+	}
 	if (f->status / 100 == 2 && f->call.stream && f->event_stream) {
 		if (sse_feed(&f->sse, bytes, flow_on_event, f) != RC_OK) {
 			f->class = ERROR_protocol;
@@ -326,6 +423,14 @@ static enum error_class answer_encode(struct flow *f, const struct facts *facts)
 	return ERROR_none;
 }
 
+/* Is it in other words than the caller's, or in another form than was asked for? */
+static bool answer_is_written(const struct flow *f)
+{
+	const struct dialect *here = f->call.dialect;
+
+	return flow_translates(f) || (here->rewrites && here->rewrites(&f->call));
+}
+
 /* What came back, once it is complete: ERROR_none if it is a whole answer. */
 enum error_class flow_answer_judge(struct flow *f)
 {
@@ -340,6 +445,12 @@ enum error_class flow_answer_judge(struct flow *f)
 		secret_redact(&f->mark, f->answer.ptr, f->answer.len);
 		return answer_classify(f, body);
 	}
+	if (f->media_type) {
+		if (f->text_bytes > 0)
+			return bytes_end(f) == RC_OK ? ERROR_none : answer_too_large(f);
+		err_set(&f->class_err, RC_PROTOCOL, "protocol", "the provider sent no sound");
+		return ERROR_protocol;
+	}
 	if (f->call.stream && f->event_stream) {
 		if (f->to.dialect->finish_ends ? f->finished >= f->call.choices : f->terminal)
 			return stream_end(f);
@@ -348,7 +459,7 @@ enum error_class flow_answer_judge(struct flow *f)
 		return ERROR_protocol;
 	}
 	if (f->to.dialect->decode_response(&f->ctx, body, &facts) != RC_OK ||
-	    (f->call.stream && facts.error == ERROR_none)) {
+	    (f->call.stream && facts.error == ERROR_none && !f->call.dialect->encode_whole)) {
 		err_set(&f->class_err, RC_PROTOCOL, "protocol",
 			"the provider's answer does not read as one");
 		return ERROR_protocol;
@@ -361,5 +472,9 @@ enum error_class flow_answer_judge(struct flow *f)
 		usage_replace(f, &facts.usage);
 	f->text_bytes = facts.text_bytes;
 	keep(f, &facts);
-	return flow_translates(f) ? answer_encode(f, &facts) : ERROR_none;
+	if (f->call.stream)
+		return f->call.dialect->encode_whole(&f->ctx, &facts, &f->tail) == RC_OK
+			       ? ERROR_none
+			       : answer_too_large(f);
+	return answer_is_written(f) ? answer_encode(f, &facts) : ERROR_none;
 }

@@ -211,6 +211,11 @@ static enum rc error_event(struct flow *f, struct str tollgate, struct buf *out)
 void flow_error_event(struct flow *f)
 {
 	AUTO(buf) struct buf out = BUF_INIT(FLOW_PLAN_TEXT);
+
+	if (f->call.bytes) { /* sound has no words for it: a body without its end is the sign */
+		http_stream_abort(f->req);
+		return;
+	}
 	struct str tollgate = arena_printf(f->mem, "{\"code\":\"%s\",\"request_id\":\"%s\"}",
 					   f->err.code, f->req->id_text);
 

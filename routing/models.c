@@ -180,6 +180,8 @@ void handle_provider_list(struct http_request *r)
 			json_put_z(&o, NULL, probe_action_name(PROBE_TEXT));
 		if (p->voice != PROVIDER_VOICE_NONE)
 			json_put_z(&o, NULL, probe_action_name(PROBE_VOICE));
+		if (p->voice == PROVIDER_VOICE_ELEVENLABS)
+			json_put_z(&o, NULL, probe_action_name(PROBE_VOICES));
 		json_arr_end(&o);
 		json_obj_end(&o);
 	}

@@ -47,7 +47,8 @@ struct probe {
 
 /* ---- names ---------------------------------------------------------------------------------------- */
 
-static const char *const actions[] = {"test_auth", "list_models", "test_text", "test_voice"};
+static const char *const actions[] = {"test_auth", "list_models", "test_text", "test_voice",
+				      "list_voices"};
 
 const char *probe_action_name(enum probe_action a)
 {
@@ -92,6 +93,8 @@ enum rc probe_possible(const struct provider *p, enum probe_action action, struc
 		return cannot(err, p, "text call");
 	if (action == PROBE_VOICE && p->voice == PROVIDER_VOICE_NONE)
 		return cannot(err, p, "voice call");
+	if (action == PROBE_VOICES && p->voice != PROVIDER_VOICE_ELEVENLABS)
+		return cannot(err, p, "list of voices");
 	if (model.len > 256 || (in_path && model.len > 0 && !egress_path_part_ok(model))) {
 		err_set(err, RC_INVALID, "invalid_field", "this is no model's name at %s",
 			p->label);
@@ -213,7 +216,7 @@ static void on_done(void *arg, enum rc rc, const struct err *err);
 
 static bool is_last(const struct probe *p)
 {
-	return p->step == STEP_CALL || p->action == PROBE_MODELS ||
+	return p->step == STEP_CALL || p->action == PROBE_MODELS || p->action == PROBE_VOICES ||
 	       (p->action == PROBE_AUTH &&
 		!(p->step == STEP_AUTH && p->provider->auth_else_models));
 }
@@ -229,7 +232,8 @@ static enum rc write_step(struct probe *p, struct str *path, struct str *body)
 		*path = str_from(p->provider->path_models);
 		return RC_OK;
 	case STEP_VOICES:
-		*path = STR("/v2/voices?page_size=1");
+		*path = p->action == PROBE_VOICES ? STR("/v2/voices?page_size=100")
+						  : STR("/v2/voices?page_size=1");
 		return RC_OK;
 	case STEP_CALL:
 		if (p->action == PROBE_VOICE)
@@ -353,9 +357,27 @@ static void on_list(struct probe *p, const struct json *root)
 	finish(p, &res);
 }
 
+static void on_voice_list(struct probe *p, const struct json *root)
+{
+	struct probe_result res = {.ok = true, .health = PROBE_OK};
+
+	if (probe_read_voices(root, p->mem, &res.voices, &res.voices_count) != RC_OK) {
+		finish_failed(p, PROBE_FAILED, "protocol",
+			      STR("the endpoint answered, but not with a list of voices"));
+		return;
+	}
+	for (size_t i = 0; i < res.voices_count; i++) { /* our own copies */
+		secret_redact(&p->mark, (char *)res.voices[i].id.ptr, res.voices[i].id.len);
+		secret_redact(&p->mark, (char *)res.voices[i].name.ptr, res.voices[i].name.len);
+	}
+	finish(p, &res);
+}
+
 static void on_voices(struct probe *p, const struct json *root)
 {
-	if (probe_read_voice(root, p->mem, &p->voice) == RC_OK)
+	if (p->action == PROBE_VOICES)
+		on_voice_list(p, root);
+	else if (probe_read_voice(root, p->mem, &p->voice) == RC_OK)
 		next_step(p, STEP_CALL);
 	else
 		finish_failed(p, PROBE_UNKNOWN, "not_found",
@@ -448,6 +470,8 @@ static enum step first_step(const struct probe *p)
 		return p->model.len > 0 ? STEP_CALL : STEP_LIST;
 	case PROBE_VOICE:
 		return p->provider->voice == PROVIDER_VOICE_ELEVENLABS ? STEP_VOICES : STEP_CALL;
+	case PROBE_VOICES:
+		return STEP_VOICES;
 	case PROBE_MODELS:
 		break;
 	}

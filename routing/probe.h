@@ -11,12 +11,14 @@
 
 #define PROBE_MS	 10000 /* what a whole probe may take, all its requests together */
 #define PROBE_LISTED_MAX 2000  /* model ids kept of one listing */
+#define PROBE_VOICES_MAX 100   /* the most that one page has */
 
 enum probe_action {
 	PROBE_AUTH,   /* does it take the key? Free of charge everywhere */
 	PROBE_MODELS, /* what does it list? Free */
 	PROBE_TEXT,   /* the smallest completion: costs a few tokens */
 	PROBE_VOICE,  /* the smallest speech: costs a few characters */
+	PROBE_VOICES, /* whose voices can it speak with? Free */
 };
 const char *probe_action_name(enum probe_action a); /* "test_auth", "list_models", ... */
 MUST_CHECK enum rc probe_action_parse(struct str name, enum probe_action *ret);
@@ -29,6 +31,9 @@ enum probe_health {
 };
 const char *probe_health_name(enum probe_health h);
 
+struct probe_voice {
+	struct str id, name; /* name may be empty */
+};
 struct probe_result {
 	bool ok; /* what was asked for came: a word about the key, a list, a token, a sound */
 	enum probe_health health; /* what it says about the connection */
@@ -43,7 +48,9 @@ struct probe_result {
 	bool listed;	  /* `models` is the endpoint's own listing */
 	const struct str *models; /* in the asker's arena */
 	size_t models_count;
-	struct str model; /* TEXT and VOICE: which was asked */
+	struct str model;		  /* TEXT and VOICE: which was asked */
+	const struct probe_voice *voices; /* VOICES: the first page of them, in the asker's arena */
+	size_t voices_count;
 };
 typedef void probe_cb(void *arg, const struct probe_result *res);
 

@@ -353,6 +353,31 @@ enum rc probe_read_voice(const struct json *root, struct arena *mem, struct str 
 	return RC_OK;
 }
 
+enum rc probe_read_voices(const struct json *root, struct arena *mem,
+			  const struct probe_voice **ret, size_t *count)
+{
+	const struct json *list = json_get(root, "voices");
+	struct probe_voice *voices = ARENA_ARRAY(mem, struct probe_voice, PROBE_VOICES_MAX);
+	struct json_iter it = json_iter(list);
+	struct json *one;
+	size_t n = 0;
+
+	if (json_type(list) != JSON_ARRAY)
+		return RC_PROTOCOL;
+	while (n < PROBE_VOICES_MAX && json_next(&it, NULL, &one)) {
+		struct str id, name = STR("");
+
+		if (!json_string(json_get(one, "voice_id"), &id) || id.len > 128)
+			return RC_PROTOCOL;
+		(void)json_string(json_get(one, "name"), &name);
+		voices[n].id = arena_str(mem, id);
+		voices[n++].name = arena_str(mem, str_slice(name, 0, 256));
+	}
+	*ret = voices;
+	*count = n;
+	return RC_OK;
+}
+
 /* ---- which model ---------------------------------------------------------------------------------------- */
 
 static bool has_word(struct str id, const char *const *words, size_t count)

@@ -21,6 +21,10 @@ bool probe_read_text(const struct provider *p, const struct json *root);
 /* ElevenLabs' list of voices: the first one's id, fit for a path. */
 MUST_CHECK enum rc probe_read_voice(const struct json *root, struct arena *mem, struct str *ret);
 
+/* The same list: ids and names of the first PROBE_VOICES_MAX. RC_PROTOCOL: not the provider's shape. Copied into `mem`. */
+MUST_CHECK enum rc probe_read_voices(const struct json *root, struct arena *mem,
+				     const struct probe_voice **ret, size_t *count);
+
 /* Which of these to try, when nobody said: by their names, the small ones first. Empty: none is known to fit. */
 struct str probe_pick_model(const struct str *models, size_t count, bool voice);
 

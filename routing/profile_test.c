@@ -46,6 +46,16 @@ static void put_detail(struct json_out *o, const struct test_work *w, const stru
 			json_put_str(o, NULL, res->models[i]);
 		json_arr_end(o);
 	}
+	if (res->ok && w->action == PROBE_VOICES) {
+		json_arr(o, "voices");
+		for (size_t i = 0; i < res->voices_count; i++) {
+			json_obj(o, NULL);
+			json_put_str(o, "id", res->voices[i].id);
+			json_put_str(o, "name", res->voices[i].name);
+			json_obj_end(o);
+		}
+		json_arr_end(o);
+	}
 	json_obj_end(o);
 }
 
@@ -273,7 +283,7 @@ void handle_profile_test(struct http_request *r)
 	}
 	if (probe_action_parse(action, &w->action) != RC_OK) {
 		admin_refuse(r, "invalid_field", "action", "there is no such test",
-			     "test_auth, list_models, test_text or test_voice");
+			     "test_auth, list_models, test_text, test_voice or list_voices");
 		return;
 	}
 	b = credential_batch(r, CREDENTIAL_TEST);

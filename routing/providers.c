@@ -60,6 +60,14 @@
 	{                                                                                          \
 		&dialect_openai_embeddings, "/embeddings", NULL                                    \
 	}
+#define TO_SPEECH                                                                                  \
+	{                                                                                          \
+		&dialect_openai_speech, "/audio/speech", NULL                                      \
+	}
+#define TO_TRANSCRIPTION                                                                           \
+	{                                                                                          \
+		&dialect_openai_transcription, "/audio/transcriptions", NULL                       \
+	}
 #define BEARER	  .secret_form = CURLM_SECRET_BEARER
 #define HEADER(h) .secret_form = CURLM_SECRET_HEADER, .secret_header = (h)
 
@@ -78,7 +86,9 @@ const struct provider providers[] = {
 		.endpoints = {TO_CHAT,
 			      TO_RESPONSES,
 			      {&dialect_openai_input_tokens, "/responses/input_tokens", NULL},
-			      TO_EMBEDDINGS},
+			      TO_EMBEDDINGS,
+			      TO_SPEECH,
+			      TO_TRANSCRIPTION},
 		.voice = PROVIDER_VOICE_OPENAI,
 		.voice_model = "tts-1",
 		.max_completion_tokens = true,
@@ -92,7 +102,7 @@ const struct provider providers[] = {
 		BEARER,
 		.key_example = "whatever the endpoint expects",
 		CHAT,
-		.endpoints = {TO_CHAT, TO_EMBEDDINGS},
+		.endpoints = {TO_CHAT, TO_EMBEDDINGS, TO_SPEECH, TO_TRANSCRIPTION},
 		.voice = PROVIDER_VOICE_OPENAI,
 		.stream_usage_option = true,
 		.chat = {{NULL, 0, E_ALL, "user"}},
@@ -110,7 +120,9 @@ const struct provider providers[] = {
 		.endpoints = {TO_CHAT,
 			      TO_RESPONSES,
 			      {&dialect_anthropic_messages, "/messages", NULL},
-			      TO_EMBEDDINGS},
+			      TO_EMBEDDINGS,
+			      TO_SPEECH,
+			      TO_TRANSCRIPTION},
 		.list_is_public = true,
 		.path_auth = "/key",
 		.auth = PROVIDER_AUTH_OPENROUTER,
@@ -188,7 +200,7 @@ const struct provider providers[] = {
 		.key_example = "32 letters and digits",
 		.key_page = "https://console.mistral.ai/api-keys",
 		CHAT, /* refuses stream_options, sends usage with the finish */
-		.endpoints = {TO_CHAT, TO_EMBEDDINGS},
+		.endpoints = {TO_CHAT, TO_EMBEDDINGS, TO_TRANSCRIPTION},
 		.chat = {{"mistral-small-2603|mistral-small-latest|mistral-medium-3-5|mistral-medium-latest",
 			  MISTRAL_WAYS, E_ALL & ~E(max), NULL},
 			 {NULL, MISTRAL_WAYS, 0, NULL}},
@@ -228,6 +240,8 @@ const struct provider providers[] = {
 		.key_example = "sk_...",
 		.key_page = "https://elevenlabs.io/app/settings/api-keys",
 		.speaks = "elevenlabs_speech",
+		.endpoints = {{&dialect_elevenlabs_speech, "/v1/text-to-speech", NULL},
+			      {&dialect_elevenlabs_transcription, "/v1/speech-to-text", NULL}},
 		.path_models = "/v1/models",
 		.list = PROVIDER_LIST_ELEVENLABS,
 		.path_auth = "/v1/user",
@@ -278,7 +292,7 @@ const struct provider providers[] = {
 		.key_example = "the key of your account page",
 		.key_page = "https://api.together.ai/settings/api-keys",
 		CHAT,
-		.endpoints = {TO_CHAT, TO_EMBEDDINGS},
+		.endpoints = {TO_CHAT, TO_EMBEDDINGS, TO_SPEECH, TO_TRANSCRIPTION},
 		.list = PROVIDER_LIST_BARE,
 		.stream_usage_option = true,
 		.chat = {{NULL,
@@ -295,7 +309,7 @@ const struct provider providers[] = {
 		.key_example = "the key of the resource",
 		.key_page = "https://portal.azure.com",
 		CHAT,
-		.endpoints = {TO_CHAT, TO_RESPONSES, TO_EMBEDDINGS},
+		.endpoints = {TO_CHAT, TO_RESPONSES, TO_EMBEDDINGS, TO_SPEECH, TO_TRANSCRIPTION},
 		.list_is_catalogue = true, /* a call names a deployment */
 		.voice = PROVIDER_VOICE_OPENAI,
 		.max_completion_tokens = true,
@@ -309,7 +323,7 @@ const struct provider providers[] = {
 		BEARER,
 		.key_example = "what --api-key was given",
 		CHAT,
-		.endpoints = {TO_CHAT, TO_EMBEDDINGS},
+		.endpoints = {TO_CHAT, TO_EMBEDDINGS, TO_TRANSCRIPTION},
 		.stream_usage_option = true,
 		.chat = {{NULL, QUIRK_NO_DEVELOPER | QUIRK_TOP_K, E_ALL, "user"}},
 	},

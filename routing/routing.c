@@ -104,14 +104,16 @@ static void handle_embeddings(struct http_request *r)
 	flow_begin(r, &dialect_openai_embeddings, &(struct call_head){0});
 }
 
-/* A path of interface.md whose dialect this version does not speak: refused by name, after the caller is known. */
-static void handle_not_spoken(struct http_request *r)
+static void handle_speech(struct http_request *r)
 {
-	struct err e = {0};
+	flow_begin(r, &dialect_openai_speech, &(struct call_head){0});
+}
 
-	err_set(&e, RC_UNSUPPORTED, "not_supported", "this version does not serve this path yet");
-	err_hint(&e, "POST /v1/chat/completions is served, in the OpenAI chat dialect");
-	http_reply_err(r, RC_UNSUPPORTED, &e);
+static void handle_transcriptions(struct http_request *r)
+{
+	const struct call_head head = {.content_type = http_header(r, "content-type")};
+
+	flow_begin(r, &dialect_openai_transcription, &head);
 }
 
 /* ---- tables --------------------------------------------------------------------------------------------- */
@@ -163,10 +165,10 @@ static const struct endpoint endpoints[] = {
 	 "A message in Anthropic's dialect, streamed or not"},
 	{"POST", "/v1/messages/count_tokens", SURFACE_DATA, CALLERS, 0, true, handle_count_tokens,
 	 "How many tokens a message's input has"},
-	{"POST", "/v1/audio/speech", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
-	 "Not served by this version"},
-	{"POST", "/v1/audio/transcriptions", SURFACE_DATA, CALLERS, 0, false, handle_not_spoken,
-	 "Not served by this version"},
+	{"POST", "/v1/audio/speech", SURFACE_DATA, CALLERS, 0, true, handle_speech,
+	 "Speech from text: sound, or events with sound in them"},
+	{"POST", "/v1/audio/transcriptions", SURFACE_DATA, CALLERS, 0, true, handle_transcriptions,
+	 "Text from a recording"},
 	{"POST", "/v1beta/models/{model...}", SURFACE_DATA, CALLERS, 0, true, handle_gemini,
 	 "generateContent, streamGenerateContent and countTokens in Gemini's dialect"},
 	{"GET", "/v1beta/models", SURFACE_DATA, CALLERS, 0, false, handle_gemini_models,

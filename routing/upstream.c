@@ -71,8 +71,9 @@ struct curlm_call *upstream_start(struct curlm *m, const struct upstream_request
 	char id[UUID_TEXT_SIZE];
 	size_t n = 0;
 
-	headers[n++] = (struct curlm_header){"Accept", u->stream ? STR("text/event-stream")
-								 : STR("application/json")};
+	headers[n++] = (struct curlm_header){"Accept", u->any_type ? STR("*/*")
+						       : u->stream ? STR("text/event-stream")
+								   : STR("application/json")};
 	headers[n++] = (struct curlm_header){"User-Agent", STR("tollgate")};
 	if (u->body.len > 0)
 		headers[n++] = (struct curlm_header){"Content-Type",

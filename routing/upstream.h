@@ -13,6 +13,7 @@ struct upstream_request {
 	struct str content_type; /* empty: application/json */
 	bool same_dialect; /* the caller's: what it says in headers of that dialect goes along */
 	bool stream;
+	bool any_type; /* what is asked for is neither events nor JSON, or may be neither */
 	const struct secret *secret; /* NULL: the endpoint needs none. Borrowed for the call */
 	struct curlm_timeouts timeouts;
 	size_t body_bytes_max;

@@ -64,6 +64,8 @@ struct curlm_response { /* valid from on_head to on_done */
 	int status;
 	struct str content_type;
 	struct str retry_after, retry_after_ms, request_id; /* as sent; len 0: absent */
+	struct str character_cost,
+		character_count; /* ElevenLabs says there what it charges, and for how much */
 };
 struct curlm_call;
 struct curlm_handlers {

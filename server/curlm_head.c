@@ -127,6 +127,10 @@ static enum rc head_field(struct curlm_head *h, struct str name, struct str valu
 	} else if (str_eq_nocase(name, STR("x-request-id")) ||
 		   (str_eq_nocase(name, STR("request-id")) && h->r.request_id.len == 0)) {
 		h->r.request_id = keep(h->request_id, sizeof h->request_id, value);
+	} else if (str_eq_nocase(name, STR("character-cost"))) {
+		h->r.character_cost = keep(h->character_cost, sizeof h->character_cost, value);
+	} else if (str_eq_nocase(name, STR("x-character-count"))) {
+		h->r.character_count = keep(h->character_count, sizeof h->character_count, value);
 	}
 	return RC_OK;
 }

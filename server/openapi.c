@@ -31,9 +31,9 @@ static const char *const fragment_members[] = {"operations", "schemas",	    "par
 					       "responses",  "headers",	    "securitySchemes",
 					       "document",   "data_servers"};
 static const char *const operation_members[] = {
-	"operationId", "description", "tag",	  "query",	  "headers",
-	"request",     "status",      "response", "errors",	  "list",
-	"plain",       "other",	      "streams",  "content_type", "idempotency_key"};
+	"operationId", "description",  "tag",	       "query",		 "headers", "request",
+	"status",      "response",     "errors",       "list",		 "plain",   "other",
+	"streams",     "content_type", "request_type", "idempotency_key"};
 static const char *const component_kinds[] = {"schemas", "parameters", "responses", "headers",
 					      "securitySchemes"};
 
@@ -233,6 +233,7 @@ static void put_params(struct writer *w, const struct endpoint *e, const struct 
 static void put_request(struct writer *w, const struct endpoint *e, const struct json *d)
 {
 	const struct json *schema = json_get(d, "request");
+	struct str type = STR("application/json");
 
 	if (!schema) {
 		if (e->body_required)
@@ -242,7 +243,8 @@ static void put_request(struct writer *w, const struct endpoint *e, const struct
 	}
 	json_obj(&w->o, "requestBody");
 	json_put_bool(&w->o, "required", e->body_required);
-	put_content(w, "application/json", schema);
+	(void)json_string(json_get(d, "request_type"), &type);
+	put_content(w, arena_strdup(w->mem, type), schema);
 	json_obj_end(&w->o);
 }
 

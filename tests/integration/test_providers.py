@@ -359,26 +359,18 @@ class Providers(harness.Case):
 
     # --- calls ---
 
-    def test_a_language_that_nobody_here_speaks_serves_no_call(self):
-        spoken = {p["id"]: p["supported"] for p in self.tg.must("GET", "/providers")}
-        self.assertEqual(set(PROVIDERS) - {p for p in spoken if spoken[p]}, {"elevenlabs"})
-        for provider in PROVIDERS:
-            if spoken[provider]:
-                continue
-            with self.subTest(provider=provider):
-                model = f"silent-{provider}"
-                self.made(provider, "good", f"mute-{provider}", models=[model], validate=False)
-                explain = lambda: self.tg.must("POST", "/orgs/acme/routes/explain", {"model": f"{provider}/{model}"})
-                self.tg.settled()
-                told = explain()
-                self.assertEqual(told["targets"][0]["verdict"], "skip")
-                self.assertRegex(told["targets"][0]["reason"], r"^capability_missing:chat$")
-                calls = self.fake.stats()["calls"] + self.fake.stats()["models"]
-                ask = lambda: self.tg.chat({"model": model, "messages": [{"role": "user", "content": "Hi"}]}, key=self.org.key)
-                answer = ask()
-                self.assertEqual((answer.status, answer.json["error"]["code"]), (503, "no_route"), answer)
-                self.assertIn("capability_missing", json.dumps(answer.json["tollgate"]["targets"]))
-                self.assertEqual(self.fake.stats()["calls"] + self.fake.stats()["models"], calls)
+    def test_what_a_provider_has_no_call_for_passes_it_over(self):
+        self.assertEqual({p["id"] for p in self.tg.must("GET", "/providers") if p["supported"]}, set(PROVIDERS))
+        self.made("elevenlabs", "good", "mute", models=["silent"], validate=False)
+        self.tg.settled()
+        told = self.tg.must("POST", "/orgs/acme/routes/explain", {"model": "elevenlabs/silent"})["targets"][0]
+        self.assertEqual((told["verdict"], told["reason"]), ("skip", "capability_missing:chat"))
+        asked = lambda: self.fake.stats()["calls"] + self.fake.stats()["models"]
+        calls = asked()
+        answer = self.tg.chat({"model": "silent", "messages": [{"role": "user", "content": "Hi"}]}, key=self.org.key)
+        self.assertEqual((answer.status, answer.json["error"]["code"]), (503, "no_route"), answer)
+        self.assertIn("capability_missing:chat", json.dumps(answer.json["tollgate"]["targets"]))
+        self.assertEqual(asked(), calls)
 
     def test_revoke_ends_it(self):
         made = self.made("anthropic", "good", "gone")

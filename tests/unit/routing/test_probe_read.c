@@ -277,6 +277,29 @@ START_TEST(a_voice_fit_for_a_path)
 }
 END_TEST
 
+START_TEST(voices_are_ids_and_names)
+{
+	const struct probe_voice *voices;
+	size_t n;
+
+	ck_assert_int_eq(
+		probe_read_voices(parsed("{\"voices\":[{\"voice_id\":\"v1\",\"name\":\"A\"},{"
+					 "\"voice_id\":\"v2\"}],\"has_more\":true}"),
+				  mem, &voices, &n),
+		RC_OK);
+	ck_assert_uint_eq(n, 2);
+	ck_assert(str_is(voices[0].id, "v1") && str_is(voices[0].name, "A"));
+	ck_assert(str_is(voices[1].id, "v2") && voices[1].name.len == 0);
+	ck_assert_int_eq(probe_read_voices(parsed("{\"voices\":[]}"), mem, &voices, &n), RC_OK);
+	ck_assert_uint_eq(n, 0);
+	ck_assert_int_eq(probe_read_voices(parsed("{\"voices\":[{}]}"), mem, &voices, &n),
+			 RC_PROTOCOL);
+	ck_assert_int_eq(probe_read_voices(parsed("{\"voices\":{}}"), mem, &voices, &n),
+			 RC_PROTOCOL);
+	ck_assert_int_eq(probe_read_voices(NULL, mem, &voices, &n), RC_PROTOCOL);
+}
+END_TEST
+
 /* ---- which model, and the smallest call --------------------------------------------------------------------- */
 
 START_TEST(the_small_ones_first)
@@ -352,6 +375,9 @@ START_TEST(what_cannot_be_asked_is_said_so)
 	ck_assert_int_eq(probe_possible(provider("elevenlabs"), PROBE_TEXT, STR_NULL, &e),
 			 RC_UNSUPPORTED);
 	ck_assert_str_eq(e.code, "not_supported");
+	ck_assert_int_eq(probe_possible(provider("openai"), PROBE_VOICES, STR_NULL, &e),
+			 RC_UNSUPPORTED);
+	ck_assert_int_eq(probe_possible(provider("elevenlabs"), PROBE_VOICES, STR_NULL, &e), RC_OK);
 	ck_assert_int_eq(probe_possible(provider("grok"), PROBE_VOICE, STR("m"), &e),
 			 RC_UNSUPPORTED);
 	ck_assert_int_eq(probe_possible(provider("openai_compatible"), PROBE_VOICE, STR_NULL, &e),
@@ -461,6 +487,7 @@ int main(void)
 	tcase_add_loop_test(tc, a_list_in_each_shape, 0, ARRAY_LEN(lists));
 	tcase_add_test(tc, a_long_list_is_cut);
 	tcase_add_test(tc, a_voice_fit_for_a_path);
+	tcase_add_test(tc, voices_are_ids_and_names);
 	tcase_add_test(tc, the_small_ones_first);
 	tcase_add_test(tc, the_smallest_call_of_each);
 	tcase_add_test(tc, what_cannot_be_asked_is_said_so);

@@ -353,7 +353,7 @@ static bool seal_put_back(struct reading *r, struct chat_opaque *o)
 		r->call_seal = *o;
 		return true;
 	}
-	if (r->open >= OPEN_ANSWER && turn->parts_count > 0 &&
+	if (turn && r->open >= OPEN_ANSWER && turn->parts_count > 0 &&
 	    turn->parts[turn->parts_count - 1].type == CHAT_TEXT)
 		turn->parts[turn->parts_count - 1].opaque = *o;
 	return true;

@@ -3,6 +3,7 @@
  * Nothing is dropped without a word: what other families have no place for is either a hint (the answer is still one to
  * this question: it is named as lost) or a need (no other dialect is asked). Unknown fields are hints: clients send the
  * betas of the day with every call. */
+#include <assert.h>
 #include "routing/dialects/anthropic_priv.h"
 
 #define NAMES_MAX                                                                                  \
@@ -93,6 +94,7 @@ static enum rc parts_room(struct asking *x, struct parts *p, size_t size)
 
 static struct chat_part *part_add(struct parts *p, enum chat_part_type type)
 {
+	assert(p->ptr && p->count < p->size);
 	p->ptr[p->count] = (struct chat_part){.type = type};
 	return &p->ptr[p->count++];
 }
@@ -231,7 +233,7 @@ static enum rc read_call(struct asking *x, struct parts *p, const struct json *b
 					      call.opaque.value.len);
 		p->count--;
 	}
-	p->ptr[p->count++] = call;
+	*part_add(p, CHAT_TOOL_CALL) = call;
 	return RC_OK;
 }
 

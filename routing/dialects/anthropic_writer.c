@@ -4,6 +4,7 @@
  * blocks in the order in which they began: the first that is not at its end is open and written as it comes, what belongs
  * to those behind it is kept until their turn. A call is at its end with its input's last brace, anything else with what
  * begins next; the end of the answer ends all. Kept is only what cannot be written yet, but for whole answers. */
+#include <assert.h>
 #include "routing/dialects/anthropic_priv.h"
 #include "routing/errors.h"
 #include "routing/provider.h"
@@ -261,6 +262,7 @@ static enum rc block_add(struct writer *w, enum block_kind kind, struct block **
 	struct block *last = w->count ? &w->blocks[w->count - 1] : NULL;
 	void *more;
 
+	assert(w->count == 0 || w->blocks);
 	if (last && last->kind == BLOCK_THINKING && !last->ended)
 		TRY(end_thinking(w, last, &none));
 	if (last && last->kind != BLOCK_CALL)
@@ -276,6 +278,7 @@ static enum rc block_add(struct writer *w, enum block_kind kind, struct block **
 		w->blocks = more;
 		w->size = size;
 	}
+	assert(w->blocks);
 	*ret = &w->blocks[w->count++];
 	**ret = (struct block){.kind = kind};
 	return RC_OK;

@@ -140,6 +140,15 @@ static bool is_number(const struct json *v, const char *a, const char *b)
 	return str_is(buf_str(&text), a) || str_is(buf_str(&text), b);
 }
 
+/* OpenAI's models that need not reason have sampling and logprobs where they do not. */
+static bool is_off(const struct passing *p)
+{
+	struct str effort = STR_NULL;
+
+	return has(p, QUIRK_OPENAI) && json_string(asked(p, "reasoning_effort"), &effort) &&
+	       str_is(effort, "none");
+}
+
 /* A model that refuses other values takes the default. */
 static void pass_sampling(struct passing *p)
 {
@@ -153,16 +162,15 @@ static void pass_sampling(struct passing *p)
 		{"presence_penalty", QUIRK_NO_PENALTIES, "0", "0.0"},
 		{"frequency_penalty", QUIRK_NO_PENALTIES, "0", "0.0"},
 	};
-	struct str effort = STR_NULL;
 
-	(void)json_string(asked(p, "reasoning_effort"), &effort);
+	if (is_off(p))
+		return;
 	for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
 		const struct json *v = asked(p, fields[i].field);
 
 		if (!v || !has(p, fields[i].quirk))
 			continue;
-		if (has(p, QUIRK_OPENAI) &&
-		    (str_is(effort, "none") || is_number(v, fields[i].usual, fields[i].usual_too)))
+		if (has(p, QUIRK_OPENAI) && is_number(v, fields[i].usual, fields[i].usual_too))
 			continue;
 		leave_out(p, fields[i].field, true);
 	}
@@ -176,7 +184,7 @@ static enum rc pass_logprobs(struct passing *p)
 
 	if (!json_bool(asked(p, "logprobs"), &on))
 		return RC_OK;
-	if (on && has(p, QUIRK_NO_LOGPROBS))
+	if (on && has(p, QUIRK_NO_LOGPROBS) && !is_off(p))
 		return cannot(p, "logprobs");
 	if (!has(p, QUIRK_INT_LOGPROBS))
 		return RC_OK;

@@ -92,8 +92,7 @@ static const struct {
 	{"exceed_context_size_error", ERROR_context_length},
 	{"max_tokens_exceeded", ERROR_context_length},
 	{"token_limit_exceeded", ERROR_context_length},
-	{"request_too_large",
-	 ERROR_context_length}, /* translation.md 10: only a larger window helps */
+	{"request_too_large", ERROR_context_length}, /* as translation.md 10 has it */
 
 	{"content_policy_violation", ERROR_content_policy},
 	{"moderation_blocked", ERROR_content_policy},

@@ -72,9 +72,9 @@ static bool went_out(enum rc rc, const struct err *err)
 
 static void tell(const struct call *c, const struct dialect_target *t, struct arena *mem)
 {
-	AUTO(buf)
-	struct buf passed = BUF_INIT(OUT_BYTES),
-		   told = BUF_INIT(OUT_BYTES), again = BUF_INIT(OUT_BYTES);
+	AUTO(buf) struct buf passed = BUF_INIT(OUT_BYTES);
+	AUTO(buf) struct buf told = BUF_INIT(OUT_BYTES);
+	AUTO(buf) struct buf again = BUF_INIT(OUT_BYTES);
 	struct outgoing o = {.body = &passed};
 	struct call back;
 	struct ask ask;

@@ -372,6 +372,24 @@ class Providers(harness.Case):
         self.assertIn("capability_missing:chat", json.dumps(answer.json["tollgate"]["targets"]))
         self.assertEqual(asked(), calls)
 
+    def test_what_a_provider_would_refuse_is_mended_or_named(self):
+        self.made("mistral", "good", "strict", models=["strict-model"], validate=False)
+        ask = lambda **more: self.tg.chat({"model": "mistral/strict-model", "max_completion_tokens": 9, "seed": 4, "user": "u-1", "store": True,
+                                           "messages": [{"role": "developer", "content": "Short."}, {"role": "user", "content": "Hi"}], **more},
+                                          key=self.org.key)
+        harness.wait_until(lambda: all(ask().status == 200 for _ in range(8)), 5, "the workers to know the profile")
+        answer, told = ask(safe_prompt=True), self.fake.last()["body"]
+        told = json.loads(told) if isinstance(told, str) else told
+        self.assertEqual(answer.status, 200, answer)
+        self.assertEqual(answer.headers["x-tollgate-dropped"], "user, store")
+        self.assertEqual(told, {"model": "strict-model", "max_tokens": 9, "random_seed": 4, "safe_prompt": True,
+                                "messages": [{"role": "system", "content": "Short."}, {"role": "user", "content": "Hi"}]})
+        calls = self.fake.stats()["calls"]
+        answer = ask(logit_bias={"1": 1})
+        self.assertEqual((answer.status, answer.json["error"]["code"], answer.json["error"]["param"]),
+                         (400, "unsupported_parameter", "logit_bias"), answer)
+        self.assertEqual(self.fake.stats()["calls"], calls)
+
     def test_revoke_ends_it(self):
         made = self.made("anthropic", "good", "gone")
         self.assertEqual(self.org.admin("DELETE", "/profiles/gone")[1]["data"]["status"], "revoked")

@@ -56,6 +56,19 @@ static void usage_of_operation(struct flow *f, enum billing_basis missing, bool 
 	bound_clamp(&b, &f->usage);
 }
 
+/* A stream that broke off had counted up to some event before its end, often only the input (Anthropic's first event): what
+ * was delivered is the least that was made. */
+static void usage_of_cut(struct flow *f)
+{
+	const int64_t uncounted = estimate_tokens(f->text_bytes) - usage_total_out(&f->usage);
+
+	if (uncounted <= 0)
+		return;
+	f->usage.n[USAGE_out_text] += uncounted;
+	f->usage.flags |= USAGE_FLAG_ESTIMATED;
+	f->basis = f->gone ? BASIS_EST_DISCONNECT : BASIS_EST_PARTIAL;
+}
+
 void flow_usage_complete(struct flow *f)
 {
 	const bool cut = f->class != ERROR_none;
@@ -80,6 +93,8 @@ void flow_usage_complete(struct flow *f)
 			memset(f->usage.n, 0, sizeof f->usage.n);
 	} else {
 		f->basis = BASIS_PROVIDER_USAGE;
+		if (cut)
+			usage_of_cut(f);
 	}
 	usage_bound(f);
 }

@@ -8,6 +8,7 @@
 #include "routing/dialects/gemini_priv.h"
 
 #define CITATIONS_MAX 256 /* remembered, so that each is told once */
+#define SEARCHES_MAX  64  /* of one answer: more than are ever made */
 #define WORDS_MAX     256
 
 struct reader {
@@ -22,6 +23,10 @@ struct reader {
 	bool content;		       /* of any choice */
 	uint64_t cited[CITATIONS_MAX]; /* hashes of what was cited */
 	size_t cited_count;
+	uint64_t searched[SEARCHES_MAX]; /* hashes of what was searched for */
+	size_t searched_count;
+	bool grounded;
+	struct usage usage; /* the last that was stated */
 };
 
 struct at { /* one candidate of one event */
@@ -319,6 +324,49 @@ static void read_sources(const struct at *a, const struct json *candidate)
 		cite(a, text_in(one, "uri"), text_in(one, "title"), STR(""));
 }
 
+/* Searches stand in no usage. From generation 3 on each is paid for; before, and at an alias as prices.json has it, the
+ * prompt that was grounded. */
+static void read_searches(const struct at *a, const struct json *candidate)
+{
+	const struct json *grounding = json_get(candidate, "groundingMetadata");
+	struct json_iter it = json_iter(json_get(grounding, "webSearchQueries"));
+	struct reader *r = a->r;
+	struct json *one;
+	struct str query;
+
+	r->grounded |= json_len(json_get(grounding, "webSearchQueries")) > 0;
+	while (json_next(&it, NULL, &one)) {
+		uint64_t mark;
+		size_t i = 0;
+
+		if (!json_string(one, &query) || query.len == 0 ||
+		    r->searched_count == SEARCHES_MAX)
+			continue;
+		mark = mark_of(query, STR(""));
+		while (i < r->searched_count && r->searched[i] != mark)
+			i++;
+		if (i == r->searched_count)
+			r->searched[r->searched_count++] = mark;
+	}
+}
+
+static void read_usage(struct dialect_ctx *ctx, const struct json *root, struct facts *f)
+{
+	struct reader *r = reader_of(ctx);
+	const bool each = ctx->target && gemini_model_of(ctx->target->model).v3 &&
+			  !str_ends(ctx->target->model, STR("-latest"));
+	const int64_t n = each ? (int64_t)r->searched_count : r->grounded;
+
+	gemini_usage_read(json_get(root, "usageMetadata"), &f->usage);
+	if (f->usage.present)
+		r->usage = f->usage;
+	else if (r->usage.present && r->usage.n[USAGE_searches] != n)
+		f->usage = r->usage; /* stated before, and searched since */
+	if (!f->usage.present)
+		return;
+	f->usage.n[USAGE_searches] = r->usage.n[USAGE_searches] = n;
+}
+
 /* ---- finishes ---------------------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -404,6 +452,7 @@ static enum rc read_candidate(struct dialect_ctx *ctx, const struct json *candid
 		return RC_PROTOCOL;
 	while (json_next(&it, NULL, &part))
 		TRY(read_part(&a, part));
+	read_searches(&a, candidate);
 	if (ctx->translate)
 		read_sources(&a, candidate);
 	return read_finish(&a, candidate);
@@ -464,7 +513,7 @@ static enum rc read_facts(struct dialect_ctx *ctx, const struct json *root, stru
 		TRY(read_candidate(ctx, candidate, f));
 	if (json_len(candidates) == 0)
 		read_block(ctx, json_get(root, "promptFeedback"), f);
-	gemini_usage_read(json_get(root, "usageMetadata"), &f->usage);
+	read_usage(ctx, root, f);
 	reader_of(ctx)->content |= f->content;
 	ctx->finished_choices += f->finished;
 	ctx->saw_error |= f->error != ERROR_none;

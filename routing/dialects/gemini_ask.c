@@ -3,6 +3,7 @@
  * What this dialect has and no other: calls without ids (they get one, and results find theirs by name and order), results
  * that are objects, signatures on parts, a schema language of its own. What cannot be said elsewhere is listed in `needs`,
  * what can be left out in `hints`, both by the caller's own names. gemini_decode_request() has checked types before. */
+#include <assert.h>
 #include <stdio.h>
 #include "routing/dialects/gemini_priv.h"
 #include "server/base/hash.h"
@@ -286,6 +287,8 @@ static enum rc response_read(struct asking *a, const struct json *response)
 
 	if (a->role == CHAT_ASSISTANT)
 		return bad(a, a->at, "has a functionResponse in a turn of the model");
+	if (json_get(response, "scheduling") || gemini_get(response, "willContinue"))
+		hint(a, a->at, STR(".functionResponse.scheduling"));
 	(void)json_string(json_get(response, "id"), &id);
 	(void)json_string(json_get(response, "name"), &name);
 	call = call_of(a, id, name);
@@ -390,6 +393,7 @@ static enum rc turn_close(struct asking *a, enum chat_role role, size_t first)
 	const size_t n = a->parts_count - first;
 	struct chat_turn *turn = c->turns_count > 0 ? &c->turns[c->turns_count - 1] : NULL;
 
+	assert(c->turns); /* turns_read() made room for all */
 	if (n == 0)
 		return RC_OK;
 	if (turn && turn->role == role && role == CHAT_USER && has_results(parts, n)) {
@@ -657,9 +661,13 @@ static enum rc thinking_read(struct asking *a, const struct json *thinking)
 	}
 	if (!json_string(gemini_get(thinking, "thinkingLevel"), &level))
 		return RC_OK;
-	for (size_t i = 0; i < ARRAY_LEN(levels); i++)
-		if (str_eq_nocase(level, str_from(levels[i].level)))
-			a->chat->effort = levels[i].effort;
+	for (size_t i = 0; i < ARRAY_LEN(levels); i++) {
+		if (!str_eq_nocase(level, str_from(levels[i].level)))
+			continue;
+		a->chat->effort = levels[i].effort;
+		return RC_OK;
+	}
+	hint(a, "generationConfig.thinkingConfig.thinkingLevel", STR(""));
 	return RC_OK;
 }
 

@@ -89,7 +89,8 @@ static const struct {
 	const char *name, *deltas;
 	int64_t text_bytes;
 	enum finish finish;
-	int64_t n[6]; /* in_text, in_cached_read, in_tool_prompt, out_text, out_reasoning; flags */
+	int64_t n
+		[6]; /* in_text, in_cached_read, in_tool_prompt, out_text, out_reasoning, searches */
 	enum error_class error;
 } streams[] = {
 	{"gemini-thought-text.sse",
@@ -118,7 +119,7 @@ static const struct {
 	 "  |@https://book.example/  |F1|",
 	 15,
 	 FINISH_STOP,
-	 {8, 0, 20, 5, 0},
+	 {8, 0, 20, 5, 0, 1},
 	 ERROR_none},
 	{"gemini-error-midstream.sse",
 	 "T:On its |",
@@ -147,6 +148,7 @@ static void check_stream(const struct play *p, int i)
 	ck_assert_int_eq(n[USAGE_in_tool_prompt], streams[i].n[2]);
 	ck_assert_int_eq(n[USAGE_out_text], streams[i].n[3]);
 	ck_assert_int_eq(n[USAGE_out_reasoning], streams[i].n[4]);
+	ck_assert_int_eq(n[USAGE_searches], streams[i].n[5]);
 }
 
 START_TEST(stream_is_read_however_it_is_cut)
@@ -428,6 +430,25 @@ START_TEST(count_is_read)
 END_TEST
 
 /* ---- usage --------------------------------------------------------------------------------------------------- */
+
+/* A search is counted once however often it is repeated, and also where it comes behind the last usage. */
+START_TEST(searches_are_counted)
+{
+#define QUERIES(q)                                                                                 \
+	EVENT("{\"candidates\":[{\"groundingMetadata\":{\"webSearchQueries\":[" q "]}}]}")
+	static const char wire[] = EVENT("{\"usageMetadata\":{\"promptTokenCount\":3}}")
+		QUERIES("\"a\",\"b\"") QUERIES("\"b\",\"c\",\"\",7") QUERIES("");
+	static const char *const models[] = {"gemini-3-pro", "gemini-2.5-pro"};
+	struct play p;
+
+	play_begin(&p, 1, false, false);
+	p.target.model = str_from(models[_i]);
+	play_stream(&p, str_from(wire), 13);
+	ck_assert_int_eq(p.usage.n[USAGE_searches], _i == 0 ? 3 : 1);
+	ck_assert_int_eq(p.usage.n[USAGE_in_text], 3);
+	play_clear(&p);
+}
+END_TEST
 
 #define C USAGE_FLAG_CLAMPED
 #define I USAGE_FLAG_INCONSISTENT
@@ -744,6 +765,7 @@ int main(void)
 	tcase_add_test(t, blocked_prompt_is_a_refusal_that_cost_its_prompt);
 	tcase_add_loop_test(t, count_is_read, 0, ARRAY_LEN(counts));
 	tcase_add_loop_test(t, usage_is_disjoint, 0, ARRAY_LEN(usages));
+	tcase_add_loop_test(t, searches_are_counted, 0, 2);
 	tcase_add_test(t, tier_is_the_served_one);
 	tcase_add_test(t, usage_goes_round);
 	tcase_add_test(t, errors_of_the_contract);

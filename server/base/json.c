@@ -28,28 +28,97 @@ static struct json *json(const yyjson_val *v)
 
 /* --- reading ------------------------------------------------------------------------------------- */
 
-static enum rc check_depth(struct str text, struct err *err)
+/* A long string of the text, which the parser is spared: it would make room for as many values as so many bytes
+ * might hold. */
+struct cut {
+	size_t from, len; /* what is between its quotes */
+	size_t nth;	  /* of the text's strings */
+	bool plain;	  /* it says what stands there */
+};
+
+struct cuts {
+	size_t count, borrow_min;
+	struct cut at[JSON_BORROWS_MAX];
+};
+
+/* `p` is behind the opening quote. At the closing one, or at `end`. */
+static const char *string_end(const char *p, const char *end, bool *escaped)
 {
-	size_t depth = 0;
-	bool in_string = false;
+	const char *quote = NULL, *escape;
 
-	for (size_t i = 0; i < text.len; i++) {
-		char c = text.ptr[i];
+	*escaped = false;
+	while (p < end) {
+		/* most strings are short, and escapes come in flocks: there a call costs more than it skips */
+		for (int i = 0; i < 16 && *p != '"' && *p != '\\'; i++)
+			if (++p == end)
+				return end;
+		if (*p == '"')
+			return p;
+		if (!quote || quote < p)
+			quote = memchr(p, '"', (size_t)(end - p));
+		if (!quote)
+			quote = end;
+		escape = memchr(p, '\\', (size_t)(quote - p));
+		if (!escape)
+			return quote;
+		*escaped = true;
+		p = end - escape > 2 ? escape + 2 : end;
+	}
+	return end;
+}
 
-		if (in_string) {
-			if (c == '\\')
-				i++;
-			else if (c == '"')
-				in_string = false;
-		} else if (c == '"') {
-			in_string = true;
-		} else if (c == '{' || c == '[') {
+/* In blocks of a fixed size, which the compiler turns into vectors. Signed, so that beyond ASCII is below ' '. */
+static bool is_plain(struct str s)
+{
+	size_t i = 0;
+
+	for (; i + 64 <= s.len; i += 64) {
+		unsigned char bad = 0;
+
+		for (size_t j = 0; j < 64; j++)
+			bad |= (unsigned char)((signed char)s.ptr[i + j] < ' ');
+		if (bad)
+			return false;
+	}
+	while (i < s.len && (signed char)s.ptr[i] >= ' ')
+		i++;
+	return i == s.len;
+}
+
+static void cut_add(struct cuts *cuts, struct str text, struct cut cut)
+{
+	if (cuts->count == JSON_BORROWS_MAX)
+		return;
+	cut.plain = cut.plain && is_plain(str_slice(text, cut.from, cut.from + cut.len));
+	cuts->at[cuts->count++] = cut;
+}
+
+/* Is it no deeper than the cap? `cuts` gets its long strings; NULL: not asked. */
+static enum rc check_depth(struct str text, struct cuts *cuts, struct err *err)
+{
+	const char *end = text.ptr + text.len;
+	size_t depth = 0, strings = 0;
+
+	for (const char *p = text.ptr; p < end; p++) {
+		if (*p == '"') {
+			const char *from = p + 1;
+			bool escaped;
+
+			p = string_end(from, end, &escaped);
+			if (cuts && p < end && (size_t)(p - from) >= cuts->borrow_min)
+				cut_add(cuts, text,
+					(struct cut){.from = (size_t)(from - text.ptr),
+						     .len = (size_t)(p - from),
+						     .nth = strings,
+						     .plain = !escaped});
+			strings++;
+		} else if (*p == '{' || *p == '[') {
 			if (++depth > JSON_DEPTH_MAX)
 				return err_set(
 					err, RC_INVALID, "invalid_json",
 					"invalid JSON: nested deeper than %d levels at byte %zu",
-					JSON_DEPTH_MAX, i);
-		} else if ((c == '}' || c == ']') && depth) {
+					JSON_DEPTH_MAX, (size_t)(p - text.ptr));
+		} else if ((*p == '}' || *p == ']') && depth) {
 			depth--;
 		}
 	}
@@ -168,28 +237,129 @@ static enum rc check_values(yyjson_doc *doc, enum json_flags flags, struct err *
 	return RC_OK;
 }
 
-enum rc json_parse(struct str text, enum json_flags flags, struct arena *mem, struct json **ret,
-		   struct err *err)
+/* The text without what was cut: empty strings stand there. Ours, so that the parser may write into it. */
+static enum rc shorten(struct str text, const struct cuts *cuts, struct arena *mem, struct str *ret)
+{
+	size_t len = text.len, from = 0, at = 0;
+	void *ptr;
+
+	for (size_t i = 0; i < cuts->count; i++)
+		len -= cuts->at[i].len;
+	TRY(arena_try_alloc(mem, len + YYJSON_PADDING_SIZE, &ptr));
+	for (size_t i = 0; i <= cuts->count; i++) {
+		size_t to = i < cuts->count ? cuts->at[i].from : text.len;
+
+		memcpy((char *)ptr + at, text.ptr + from, to - from);
+		at += to - from;
+		from = i < cuts->count ? to + cuts->at[i].len : to;
+	}
+	*ret = str_of(ptr, len);
+	return RC_OK;
+}
+
+/* `text` has to be ours and padded with YYJSON_READ_INSITU; else it is only read: the cast drops a const that
+ * yyjson keeps. */
+static yyjson_doc *read_text(struct str text, yyjson_read_flag flags, struct arena *mem,
+			     yyjson_read_err *why)
 {
 	yyjson_alc alc = {alc_malloc, alc_realloc, alc_free, mem};
+
+	return yyjson_read_opts((char *)(uintptr_t)text.ptr, text.len,
+				flags | YYJSON_READ_NUMBER_AS_RAW, &alc, why);
+}
+
+/* What a cut string says: where it stands or, with escapes or letters beyond ASCII, as the parser reads it. */
+static enum rc cut_read(struct str text, const struct cut *cut, struct arena *mem, struct str *ret)
+{
 	yyjson_read_err why;
 	yyjson_doc *doc;
 
-	if (text.len == 0)
-		return err_set(err, RC_INVALID, "invalid_json", "invalid JSON: it is empty");
-	TRY(check_depth(text, err));
-	/* without YYJSON_READ_INSITU the text is only read: the cast drops a const that yyjson keeps */
-	doc = yyjson_read_opts((char *)(uintptr_t)text.ptr, text.len, YYJSON_READ_NUMBER_AS_RAW,
-			       &alc, &why);
-	if (!doc && why.code == YYJSON_READ_ERROR_MEMORY_ALLOCATION)
+	*ret = str_slice(text, cut->from, cut->from + cut->len);
+	if (cut->plain)
+		return RC_OK;
+	doc = read_text(str_slice(text, cut->from - 1, cut->from + cut->len + 1), 0, mem, &why);
+	return doc && json_string(json(yyjson_doc_get_root(doc)), ret) ? RC_OK : RC_INVALID;
+}
+
+/* The values are in the order of the text, so the nth string is the nth value that is one. */
+static enum rc cuts_put(yyjson_doc *doc, struct str text, const struct cuts *cuts,
+			struct arena *mem)
+{
+	yyjson_val *v = yyjson_doc_get_root(doc);
+	size_t strings = 0;
+	struct str s;
+
+	for (size_t i = 0; i < cuts->count; v++) {
+		if (!yyjson_is_str(v) || strings++ != cuts->at[i].nth)
+			continue;
+		assert(unsafe_yyjson_get_len(v) == 0);
+		TRY(cut_read(text, &cuts->at[i++], mem, &s));
+		v->uni.str = s.ptr;
+		v->tag = YYJSON_TYPE_STR; /* no subtype: the writer looks for what to escape */
+		unsafe_yyjson_set_len(v, s.len);
+	}
+	return RC_OK;
+}
+
+/* The text without its long strings, and then them. */
+static enum rc parse_cut(struct str text, const struct cuts *cuts, struct arena *mem,
+			 yyjson_doc **ret)
+{
+	yyjson_read_err why;
+	struct str in;
+
+	TRY(shorten(text, cuts, mem, &in));
+	*ret = read_text(in, YYJSON_READ_INSITU, mem, &why);
+	return *ret ? cuts_put(*ret, text, cuts, mem) : RC_INVALID;
+}
+
+static enum rc parse_whole(struct str text, struct arena *mem, yyjson_doc **ret, struct err *err)
+{
+	yyjson_read_err why;
+
+	*ret = read_text(text, 0, mem, &why);
+	if (*ret)
+		return RC_OK;
+	if (why.code == YYJSON_READ_ERROR_MEMORY_ALLOCATION)
 		return err_set(err, RC_TOO_LARGE, "json_too_large",
 			       "the JSON needs more memory than a request may use");
-	if (!doc)
-		return err_set(err, RC_INVALID, "invalid_json", "invalid JSON at byte %zu: %s",
-			       why.pos, why.msg);
+	return err_set(err, RC_INVALID, "invalid_json", "invalid JSON at byte %zu: %s", why.pos,
+		       why.msg);
+}
+
+static enum rc parse(struct str text, enum json_flags flags, struct cuts *cuts, struct arena *mem,
+		     struct json **ret, struct err *err)
+{
+	yyjson_doc *doc = NULL;
+
+	if (text.len == 0)
+		return err_set(err, RC_INVALID, "invalid_json", "invalid JSON: it is empty");
+	TRY(check_depth(text, cuts, err));
+	/* what fails in parts is parsed whole, for its words and place */
+	if (!cuts || cuts->count == 0 || parse_cut(text, cuts, mem, &doc) != RC_OK)
+		TRY(parse_whole(text, mem, &doc, err));
 	TRY(check_values(doc, flags, err));
 	*ret = json(yyjson_doc_get_root(doc));
 	return RC_OK;
+}
+
+enum rc json_parse(struct str text, enum json_flags flags, struct arena *mem, struct json **ret,
+		   struct err *err)
+{
+	return parse(text, flags, NULL, mem, ret, err);
+}
+
+enum rc json_parse_held(struct str text, enum json_flags flags, size_t borrow_min,
+			struct arena *mem, struct json **ret, struct err *err)
+{
+	struct cuts *cuts;
+	void *ptr;
+
+	if (text.len <= borrow_min || arena_try_alloc(mem, sizeof *cuts, &ptr) != RC_OK)
+		return parse(text, flags, NULL, mem, ret, err);
+	cuts = ptr;
+	cuts->borrow_min = borrow_min ? borrow_min : 1;
+	return parse(text, flags, cuts, mem, ret, err);
 }
 
 enum json_type json_type(const struct json *v)
@@ -368,6 +538,139 @@ enum rc json_write_edited(const struct json *object, const struct json_edit *edi
 	return rc;
 }
 
+/* --- splicing ------------------------------------------------------------------------------------ */
+
+struct splice {
+	const char *open; /* behind the '{' */
+	const char *done; /* all of the text before it is in the pieces, or left out */
+	const char *last; /* behind the last member that stays; NULL: none yet */
+	struct str *pieces;
+	size_t count;
+	bool full;
+};
+
+static void piece(struct splice *s, struct str bytes)
+{
+	if (bytes.len == 0)
+		return;
+	if (s->count == JSON_PIECES_MAX)
+		s->full = true;
+	else
+		s->pieces[s->count++] = bytes;
+}
+
+static void piece_to(struct splice *s, const char *to)
+{
+	if (to <= s->done)
+		return;
+	piece(s, str_of(s->done, (size_t)(to - s->done)));
+	s->done = to;
+}
+
+static const char *skip_space(const char *p)
+{
+	while (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r')
+		p++;
+	return p;
+}
+
+/* `p` is at a value of a text that was parsed; behind it. */
+static const char *skip_value(const char *p, const char *end)
+{
+	size_t depth = 0;
+	bool escaped;
+
+	do {
+		if (*p == '"') {
+			p = string_end(p + 1, end, &escaped) + 1;
+		} else if (*p == '{' || *p == '[') {
+			depth++;
+			p++;
+		} else if (*p == '}' || *p == ']') {
+			depth--;
+			p++;
+		} else if (depth) {
+			p++;
+		} else { /* a number or a word */
+			while (p < end && !memchr(",]} \t\n\r", *p, 7))
+				p++;
+		}
+	} while (depth && p < end);
+	return p;
+}
+
+/* A member from its key to behind its value. If it goes, the comma before it goes too or, where none stays before it,
+ * the one behind it. */
+static void splice_member(struct splice *s, const char *key, const char *value, const char *behind,
+			  const struct json_edit *edit, bool written)
+{
+	if (edit && (!edit->raw_json.ptr || written)) {
+		piece_to(s, s->last ? s->last : s->open);
+		s->done = behind;
+		return;
+	}
+	if (!s->last && s->done > s->open)
+		s->done = key;
+	if (edit) {
+		piece_to(s, value);
+		piece(s, edit->raw_json.len ? edit->raw_json : STR("null"));
+		s->done = behind;
+	}
+	s->last = behind;
+}
+
+static void splice_members(struct splice *s, const char *end, const struct json *object,
+			   const struct json_edit *edits, size_t n, bool *written)
+{
+	struct json_iter it = json_iter(object);
+	const char *p = s->open;
+	struct str key;
+
+	while (json_next(&it, &key, NULL)) {
+		const char *from = skip_space(p);
+		const char *colon =
+			skip_space(skip_value(from, end)); /* a key is skipped like a value */
+		const char *value = skip_space(colon + 1);
+		size_t i = edit_of(edits, n, key);
+
+		p = skip_value(value, end);
+		splice_member(s, from, value, p, i < n ? &edits[i] : NULL, i < n && written[i]);
+		if (i < n)
+			written[i] = true;
+		p = skip_space(p) + 1; /* ',' or '}' */
+	}
+}
+
+static void splice_append(struct splice *s, const struct json_edit *edit, struct arena *mem)
+{
+	piece_to(s, s->last ? s->last : s->open);
+	piece(s, arena_printf(mem, "%s\"%s\":", s->last ? "," : "", edit->key));
+	piece(s, edit->raw_json.len ? edit->raw_json : STR("null"));
+	s->last = s->done;
+}
+
+enum rc json_splice(struct str text, const struct json *object, const struct json_edit *edits,
+		    size_t n, struct arena *mem, struct str pieces[JSON_PIECES_MAX],
+		    size_t *ret_count)
+{
+	bool written[JSON_EDITS_MAX] = {false};
+	struct splice s = {.done = text.ptr, .pieces = pieces};
+
+	assert(n <= JSON_EDITS_MAX);
+	if (!yyjson_is_obj(val(object)))
+		return RC_INVALID;
+	s.open = skip_space(text.ptr) + 1;
+	splice_members(&s, text.ptr + text.len, object, edits, n, written);
+	for (size_t i = 0; i < n; i++)
+		if (edits[i].raw_json.ptr && !written[i])
+			splice_append(&s, &edits[i], mem);
+	piece_to(&s, text.ptr + text.len);
+	*ret_count = s.count;
+	return s.full ? RC_INVALID : RC_OK;
+}
+
+/* --- streamed writing ---------------------------------------------------------------------------- */
+
 void json_out_begin(struct json_out *o, struct buf *buf)
 {
 	*o = (struct json_out){.buf = buf, .rc = RC_OK, .comma = false};
@@ -487,11 +790,24 @@ void json_put_value(struct json_out *o, const char *key, const struct json *v)
 	json_put_value_s(o, str_from(key), v);
 }
 
+/* Of a fixed number, which the compiler turns into a vector. */
+static bool are_plain(const char p[16])
+{
+	unsigned char bad = 0;
+
+	for (size_t i = 0; i < 16; i++)
+		bad |= (unsigned char)((signed char)p[i] < ' ' || p[i] == 0x7f || p[i] == '"' ||
+				       p[i] == '\\');
+	return !bad;
+}
+
 /* How many bytes at the front need no escape: ASCII from space on, but '"', '\\', and DEL. */
 static size_t plain_len(struct str s)
 {
 	size_t n = 0;
 
+	while (n + 16 <= s.len && are_plain(s.ptr + n))
+		n += 16;
 	while (n < s.len && (unsigned char)s.ptr[n] >= 0x20 && (unsigned char)s.ptr[n] < 0x7f &&
 	       s.ptr[n] != '"' && s.ptr[n] != '\\')
 		n++;

@@ -5,7 +5,8 @@
  * the stack is bounded), no duplicate key in any object when JSON_NO_DUPLICATES is asked; where
  * they are allowed, json_get() finds the first. Numbers keep their literal: an integer that does not
  * fit an int64_t is a JSON_REAL and is written back as it came.
- * A document and all its strings live in the arena it was parsed into.
+ * A document and all its strings live in the arena it was parsed into, but for what json_parse_held() leaves
+ * where it stands.
  * Writing: straight into a struct buf, commas and escapes handled; the first failure sticks and is
  * returned by json_out_end(). */
 #ifndef SERVER_BASE_JSON_H
@@ -29,6 +30,13 @@ enum json_flags { JSON_ALLOW_DUPLICATES = 0, JSON_NO_DUPLICATES = 1 };
 /* Parse all of `text`. RC_INVALID with `err` saying where (code "invalid_json"). */
 MUST_CHECK enum rc json_parse(struct str text, enum json_flags flags, struct arena *mem,
 			      struct json **ret, struct err *err);
+/* The same for a text that outlives the document and does not change: strings of `borrow_min` bytes and more
+ * that are plain (ASCII without escapes: an inline image) are not copied but point into it, with no NUL behind
+ * them. At most JSON_BORROWS_MAX; the rest is copied. */
+#define JSON_BORROW_MIN	 32768u /* usual `borrow_min`: a copy of less is cheaper than the care */
+#define JSON_BORROWS_MAX 256
+MUST_CHECK enum rc json_parse_held(struct str text, enum json_flags flags, size_t borrow_min,
+				   struct arena *mem, struct json **ret, struct err *err);
 enum json_type json_type(const struct json *v);
 const char *json_type_name(enum json_type t);
 /* Member of an object, or NULL (also when `v` is NULL or no object). */
@@ -63,6 +71,14 @@ struct json_edit {
 #define JSON_EDITS_MAX 32 /* more in one call is our bug and asserts */
 MUST_CHECK enum rc json_write_edited(const struct json *object, const struct json_edit *edits,
 				     size_t n, struct buf *out);
+/* The same without writing: what is not edited stays as it stands in `text`, which `object` is the whole of, byte for
+ * byte. `pieces` get slices of `text`, of the edits, and what `mem` holds of keys and commas; one behind the
+ * other they are the edited text, at most JSON_PIECES_MAX. RC_INVALID: no object, or one with so many
+ * duplicates of an edited key that the pieces do not do. */
+#define JSON_PIECES_MAX (4 * JSON_EDITS_MAX)
+MUST_CHECK enum rc json_splice(struct str text, const struct json *object,
+			       const struct json_edit *edits, size_t n, struct arena *mem,
+			       struct str pieces[JSON_PIECES_MAX], size_t *ret_count);
 
 struct json_out {
 	struct buf *buf;

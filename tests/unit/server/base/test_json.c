@@ -431,14 +431,35 @@ START_TEST(every_string_survives)
 }
 END_TEST
 
+static const char *spliced(const char *object, const struct json_edit *edits, size_t n)
+{
+	static struct buf out = BUF_INIT(1 << 16);
+	struct str pieces[JSON_PIECES_MAX];
+	size_t count;
+	struct json *v;
+
+	ck_assert(parse_flags(str_from(object), JSON_ALLOW_DUPLICATES, &v) == RC_OK);
+	ck_assert(json_splice(str_from(object), v, edits, n, mem, pieces, &count) == RC_OK);
+	buf_reset(&out);
+	for (size_t i = 0; i < count; i++) {
+		ck_assert_uint_gt(pieces[i].len, 0);
+		ck_assert(buf_append(&out, pieces[i]) == RC_OK);
+	}
+	return out.ptr;
+}
+
+/* Written anew; spliced it has to be the same. */
 static const char *edited(const char *object, const struct json_edit *edits, size_t n)
 {
 	static struct buf out = BUF_INIT(1 << 16);
-	struct json *v;
+	struct json *v, *other;
 
 	ck_assert(parse_flags(str_from(object), JSON_ALLOW_DUPLICATES, &v) == RC_OK);
 	buf_reset(&out);
 	ck_assert(json_write_edited(v, edits, n, &out) == RC_OK);
+	ck_assert(parse_flags(str_from(spliced(object, edits, n)), JSON_ALLOW_DUPLICATES, &other) ==
+		  RC_OK);
+	ck_assert_str_eq(written(other), out.ptr);
 	return out.ptr;
 }
 
@@ -476,6 +497,132 @@ START_TEST(edits_refused)
 }
 END_TEST
 
+START_TEST(spliced_bytes_stay)
+{
+	const struct json_edit model[] = {{"model", {"\"m2\"", 4}}};
+	const struct json_edit drop[] = {{"x", {NULL, 0}}};
+	const struct json_edit both[] = {{"x", {NULL, 0}}, {"new", {"1", 1}}};
+
+	ck_assert_str_eq(
+		spliced(" { \"a\" : 1.10 ,\n \"model\" : [ {} , \"}\\\"\" ] , \"z\":\"\\u00e9\\/\" } ",
+			model, 1),
+		" { \"a\" : 1.10 ,\n \"model\" : \"m2\" , \"z\":\"\\u00e9\\/\" } ");
+	ck_assert_str_eq(spliced("{ \"a\" : 1 }\n", model, 1), "{ \"a\" : 1,\"model\":\"m2\" }\n");
+	ck_assert_str_eq(spliced("{ }", model, 1), "{\"model\":\"m2\" }");
+	ck_assert_str_eq(spliced("{ \"x\" : -1e5 , \"y\" : null }", drop, 1), "{\"y\" : null }");
+	ck_assert_str_eq(spliced("{\"y\":[[]] , \"x\":true}", drop, 1), "{\"y\":[[]]}");
+	ck_assert_str_eq(
+		spliced("{\"x\":1,\"x\":2,\"y\":3,\"x\":4,\"x\":5,\"z\":6,\"x\":7}", drop, 1),
+		"{\"y\":3,\"z\":6}");
+	ck_assert_str_eq(spliced("{\"x\":1,\"x\":2}", both, 2), "{\"new\":1}");
+	ck_assert_str_eq(spliced("{\"a\":0,\"x\":1}", both, 2), "{\"a\":0,\"new\":1}");
+}
+END_TEST
+
+START_TEST(splice_refused)
+{
+	const struct json_edit edit[] = {{"x", {"1", 1}}};
+	struct str pieces[JSON_PIECES_MAX];
+	AUTO(buf) struct buf many = BUF_INIT(1 << 16);
+	struct json *v;
+	size_t count;
+
+	ck_assert(json_splice(STR("[]"), parse("[]"), edit, 1, mem, pieces, &count) == RC_INVALID);
+	ck_assert(buf_append(&many, STR("{\"x\":0")) == RC_OK);
+	for (int i = 0; i < JSON_PIECES_MAX; i++)
+		ck_assert(buf_printf(&many, ",\"k%d\":0,\"x\":0", i) == RC_OK);
+	ck_assert(buf_append(&many, STR("}")) == RC_OK);
+	ck_assert(parse_flags(buf_str(&many), JSON_ALLOW_DUPLICATES, &v) == RC_OK);
+	ck_assert(json_splice(buf_str(&many), v, edit, 1, mem, pieces, &count) == RC_INVALID);
+}
+END_TEST
+
+static struct json *parse_held(const char *z, size_t min)
+{
+	struct json *v = NULL;
+
+	ck_assert_msg(json_parse_held(str_from(z), JSON_NO_DUPLICATES, min, mem, &v, &err) == RC_OK,
+		      "%s: %s", z, err.message);
+	return v;
+}
+
+static bool points_into(const struct json *v, const char *z)
+{
+	struct str s;
+
+	return json_string(v, &s) && s.ptr >= z && s.ptr < z + strlen(z);
+}
+
+START_TEST(held_text)
+{
+	static const char text[] =
+		"{\"image\":\"abcdefgh\",\"short\":\"abc\",\"longer than that\":[1.50,\"ab\\/defgh\","
+		"\"abcdefg\xc3\xa9\",\"01234567\\\\\",\"\",\"another long one\"]}";
+	struct json *plain = parse(text), *v = parse_held(text, 8), *list;
+	char copy[sizeof text];
+
+	strcpy(copy, written(plain));
+	ck_assert_str_eq(written(v), copy);
+	ck_assert(points_into(json_get(v, "image"), text));
+	ck_assert(!points_into(json_get(v, "short"), text));
+	list = json_get(v, "longer than that");
+	ck_assert_uint_eq(json_len(list), 6);
+	for (size_t i = 1; i < 5; i++) /* escapes and letters beyond ASCII: copied */
+		ck_assert(!points_into(json_at(list, i), text));
+	ck_assert(points_into(json_at(list, 5), text));
+	ck_assert_str_eq(written(parse_held(text, 1)), copy);
+	ck_assert_str_eq(written(parse_held(text, 1000)), copy);
+	ck_assert_str_eq(written(parse_held("\"0123456789\"", 8)), "\"0123456789\"");
+}
+END_TEST
+
+START_TEST(held_text_refused)
+{
+	static const char *const bad[] = {"{\"aaaaaaaaaa\":1,\"aaaaaaaaaa\":2}",
+					  "[\"aaaaaaaaaa\" 1]",
+					  "[\"aaaaaaaaaa\",\"bbbbbbbbbb]",
+					  "[\"aaaaaaaaaa\nb\"]",
+					  "[\"aaaaaaaaaa\xff\"]",
+					  "\"aaaaaaaaaa\"\"bbbbbbbbbb\"",
+					  "[\"aaaaaaaaaa\",nul]"};
+	struct json *v;
+
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		struct err plain;
+
+		ck_assert(parse_flags(str_from(bad[i]), JSON_NO_DUPLICATES, &v) == RC_INVALID);
+		plain = err;
+		memset(&err, 0, sizeof err);
+		ck_assert(json_parse_held(str_from(bad[i]), JSON_NO_DUPLICATES, 4, mem, &v, &err) ==
+			  RC_INVALID);
+		ck_assert_str_eq(err.message, plain.message); /* the place too */
+	}
+}
+END_TEST
+
+/* More long strings than may be borrowed: the rest is copied. Long enough for whole blocks, and one more byte. */
+START_TEST(held_text_of_many)
+{
+	AUTO(buf) struct buf text = BUF_INIT(1 << 20);
+	AUTO(buf) struct buf copy = BUF_INIT(1 << 20);
+	struct json *plain, *v;
+
+	ck_assert(buf_append(&text, STR("[0")) == RC_OK);
+	for (int i = 0; i < JSON_BORROWS_MAX + 2; i++)
+		ck_assert(buf_printf(&text, ",\"%0*d\"", 127 + i % 4, i) == RC_OK);
+	ck_assert(buf_append(&text, STR("]")) == RC_OK);
+	ck_assert(parse_flags(buf_str(&text), JSON_NO_DUPLICATES, &plain) == RC_OK);
+	v = parse_held(text.ptr, 64);
+	ck_assert(json_write(plain, &copy) == RC_OK);
+	ck_assert_str_eq(written(v), copy.ptr);
+	ck_assert(points_into(json_at(v, JSON_BORROWS_MAX), text.ptr));
+	ck_assert(!points_into(json_at(v, JSON_BORROWS_MAX + 1), text.ptr));
+	text.ptr[200] = '\x1f'; /* inside a block */
+	ck_assert(json_parse_held(buf_str(&text), JSON_NO_DUPLICATES, 64, mem, &v, &err) ==
+		  RC_INVALID);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("json");
@@ -500,6 +647,11 @@ int main(void)
 	tcase_add_test(t, every_string_survives);
 	tcase_add_test(t, edits);
 	tcase_add_test(t, edits_refused);
+	tcase_add_test(t, spliced_bytes_stay);
+	tcase_add_test(t, splice_refused);
+	tcase_add_test(t, held_text);
+	tcase_add_test(t, held_text_refused);
+	tcase_add_test(t, held_text_of_many);
 	srunner_run_all(r, CK_ENV);
 	failed = srunner_ntests_failed(r);
 	srunner_free(r);

@@ -95,7 +95,9 @@ struct curlm_call {
 	char method[16];
 	char *url; /* until libcurl has its copy */
 	char *unix_socket;
-	struct str body;
+	struct str body;    /* of `pieces` all are set but its bytes: there are none in one place */
+	struct str *pieces; /* NULL: the body is in one */
+	size_t pieces_count, piece, piece_at; /* the next byte to be sent */
 	bool stream, secret_body;
 	size_t body_bytes, body_bytes_max;
 	struct curl_slist *headers, *resolve;
@@ -381,6 +383,7 @@ static void call_free(struct curlm_call *c)
 	call_unlink(c);
 	free(c->url);
 	free(c->unix_socket);
+	free(c->pieces);
 	free(c);
 }
 
@@ -673,6 +676,40 @@ static int on_prereq(void *arg, char *ip, char *local_ip, int port, int local_po
 	return CURL_PREREQFUNC_OK;
 }
 
+static size_t on_read(char *to, size_t one, size_t len, void *arg)
+{
+	struct curlm_call *c = arg;
+	size_t put = 0;
+
+	(void)one;
+	if (c->dead)
+		return CURL_READFUNC_ABORT;
+	while (put < len && c->piece < c->pieces_count) {
+		struct str left =
+			str_slice(c->pieces[c->piece], c->piece_at, len - put + c->piece_at);
+
+		memcpy(to + put, left.ptr, left.len);
+		put += left.len;
+		c->piece_at += left.len;
+		if (c->piece_at == c->pieces[c->piece].len) {
+			c->piece++;
+			c->piece_at = 0;
+		}
+	}
+	return put;
+}
+
+/* For the resend on another connection; libcurl goes back to the beginning only. */
+static int on_seek(void *arg, curl_off_t offset, int origin)
+{
+	struct curlm_call *c = arg;
+
+	if (c->dead || offset != 0 || origin != SEEK_SET)
+		return CURL_SEEKFUNC_CANTSEEK;
+	c->piece = c->piece_at = 0;
+	return CURL_SEEKFUNC_OK;
+}
+
 /*
  * libcurl keeps a copy of the head in a buffer that lives as long as the handle (of every request
  * with a body from 8.7 on, of every request over TLS before). Once a piece has been sent it is
@@ -761,7 +798,12 @@ static bool easy_set_transfer(struct curlm_call *c)
 	if (strcmp(c->method, "POST") == 0 || c->body.len > 0) {
 		SET(CURLOPT_POST, 1L);
 		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)c->body.len);
-		SET(CURLOPT_POSTFIELDS, c->body.len ? c->body.ptr : "");
+		if (!c->pieces)
+			SET(CURLOPT_POSTFIELDS, c->body.len ? c->body.ptr : "");
+		SET(CURLOPT_READFUNCTION, on_read);
+		SET(CURLOPT_READDATA, c);
+		SET(CURLOPT_SEEKFUNCTION, on_seek);
+		SET(CURLOPT_SEEKDATA, c);
 	}
 	if (strcmp(c->method, "POST") != 0)
 		SET(CURLOPT_CUSTOMREQUEST, c->method);
@@ -1043,6 +1085,22 @@ static enum rc call_set_secret(struct curlm_call *c, const struct curlm_request 
 	return RC_OK;
 }
 
+static void call_set_body(struct curlm_call *c, const struct curlm_request *r)
+{
+	c->body = r->body;
+	if (r->pieces_count == 0)
+		return;
+	assert(r->pieces_count <= CURLM_PIECES_MAX && r->body.len == 0);
+	c->pieces = must(calloc(r->pieces_count, sizeof *c->pieces));
+	c->body = STR_NULL;
+	for (size_t i = 0; i < r->pieces_count; i++) {
+		if (r->pieces[i].len == 0)
+			continue;
+		c->pieces[c->pieces_count++] = r->pieces[i];
+		c->body.len += r->pieces[i].len;
+	}
+}
+
 struct curlm_call *curlm_start(struct curlm *m, const struct curlm_request *r,
 			       const struct curlm_handlers *h)
 {
@@ -1055,7 +1113,7 @@ struct curlm_call *curlm_start(struct curlm *m, const struct curlm_request *r,
 	if (m->calls)
 		m->calls->prev = c;
 	m->calls = c;
-	c->body = r->body;
+	call_set_body(c, r);
 	c->stream = r->stream;
 	c->secret_body = r->secret_body;
 	c->timeouts = r->timeouts;

@@ -33,10 +33,12 @@ struct curlm_header {
 	const char *name;
 	struct str value; /* checked: no control bytes, at most 4 KiB */
 };
+#define CURLM_PIECES_MAX 1024
 struct curlm_timeouts { /* milliseconds */
 	int64_t connect, first_byte, idle, total;
 };
-struct curlm_request { /* everything is copied by curlm_start(), but `body`, which must live until done */
+/* Everything is copied by curlm_start(), but the bytes of the body, which must live until done. */
+struct curlm_request {
 	const char *method;
 	struct str base; /* from egress_parse() */
 	struct str
@@ -49,6 +51,9 @@ struct curlm_request { /* everything is copied by curlm_start(), but `body`, whi
 	const char *secret_header; /* CURLM_SECRET_HEADER: its name */
 	struct str secret;
 	struct str body;
+	/* Instead of `body`: it is these, one behind the other. Sent from where they stand. */
+	const struct str *pieces;
+	size_t pieces_count; /* at most CURLM_PIECES_MAX, more is our bug and asserts; 0: `body` */
 	bool secret_body; /* what is sent and answered is secret: libcurl's copies are wiped once used */
 	bool stream;	  /* choose a multi handle of the streams' */
 	struct curlm_timeouts timeouts;

@@ -106,6 +106,7 @@ static const struct {
 	 "0\r\nX-Trailer: 1\r\n\r\n",
 	 false},
 	{"/close", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", true},
+	{"/drop_next", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", false},
 	{"/429", "HTTP/1.1 429 Slow\r\nRetry-After-Ms: 1500\r\nContent-Length: 2\r\n\r\n{}", false},
 	{"/informational",
 	 "HTTP/1.1 103 Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n"
@@ -241,9 +242,11 @@ static bool answer(int fd, char *request, size_t size)
 static void *up_connection(void *arg)
 {
 	int fd = (int)(intptr_t)arg;
-	static _Thread_local char request[65536];
+	static _Thread_local char request[131072];
+	bool drop = false;
 
-	while (read_request(fd, request, sizeof request)) {
+	while (read_request(fd, request, sizeof request) && !drop) {
+		drop = strstr(request, " /drop_next ");
 		atomic_fetch_add(&up.requests, 1);
 		if (!answer(fd, request, sizeof request))
 			break;
@@ -538,6 +541,68 @@ START_TEST(large_request_body)
 	ck_assert_int_eq(x.rc, RC_OK);
 	ck_assert_ptr_nonnull(strstr(x.body.ptr, body));
 	free(body);
+	buf_clear(&x.body);
+}
+END_TEST
+
+/* Cut everywhere around the size of libcurl's buffer, empty ones between. */
+START_TEST(body_in_pieces)
+{
+	struct curlm_request r = request("/echo");
+	char *body = malloc(70001);
+	struct str pieces[6];
+	struct run x;
+
+	for (int i = 0; i < 70000; i++)
+		body[i] = (char)('a' + i % 23 + i / 23 % 3);
+	body[70000] = '\0';
+	r.method = "POST";
+	r.pieces = pieces;
+	r.pieces_count = 6;
+	for (size_t cut = 1; cut < 70000; cut += cut < 65500 || cut > 65570 ? 9357 : 1) {
+		pieces[0] = STR("");
+		pieces[1] = str_of(body, 1);
+		pieces[2] = STR_NULL;
+		pieces[3] = str_of(body + 1, cut - 1);
+		pieces[4] = str_of(body + cut, 70000 - cut);
+		pieces[5] = STR("");
+		x = go(&r);
+		ck_assert_int_eq(x.rc, RC_OK);
+		ck_assert_ptr_nonnull(strstr(x.body.ptr, "Content-Length: 70000\r\n"));
+		ck_assert_str_eq(strstr(x.body.ptr, "\r\n\r\n") + 4, body);
+		buf_clear(&x.body);
+	}
+	r.pieces_count = 1; /* nothing is a body too */
+	x = go(&r);
+	ck_assert_int_eq(x.rc, RC_OK);
+	ck_assert_ptr_nonnull(strstr(x.body.ptr, "Content-Length: 0\r\n"));
+	buf_clear(&x.body);
+	/* the handle that read them is used again with a body in one place */
+	r.pieces_count = 0;
+	r.body = STR("whole");
+	x = go(&r);
+	ck_assert_str_eq(strstr(x.body.ptr, "\r\n\r\n") + 4, "whole");
+	buf_clear(&x.body);
+	free(body);
+}
+END_TEST
+
+/* The peer takes all of it on a kept connection and hangs up: it is sent again from its beginning. */
+START_TEST(body_in_pieces_is_sent_again)
+{
+	const struct str pieces[] = {STR("{\"a\":"), STR("[1,2]"), STR("}")};
+	struct run x = get("/drop_next");
+	struct curlm_request r = request("/echo");
+
+	ck_assert_int_eq(x.rc, RC_OK);
+	buf_clear(&x.body);
+	r.method = "POST";
+	r.pieces = pieces;
+	r.pieces_count = ARRAY_LEN(pieces);
+	x = go(&r);
+	ck_assert_int_eq(x.rc, RC_OK);
+	ck_assert_str_eq(strstr(x.body.ptr, "\r\n\r\n") + 4, "{\"a\":[1,2]}");
+	ck_assert_int_eq(up.connections, 2);
 	buf_clear(&x.body);
 }
 END_TEST
@@ -1430,6 +1495,8 @@ int main(void)
 	tcase_add_test(t, other_good_answers);
 	tcase_add_test(t, request_as_asked);
 	tcase_add_test(t, large_request_body);
+	tcase_add_test(t, body_in_pieces);
+	tcase_add_test(t, body_in_pieces_is_sent_again);
 	tcase_add_test(t, connections_are_used_again);
 	tcase_add_test(t, excess_bytes_are_no_answer_to_the_next);
 	tcase_add_test(t, broken_answers);

@@ -158,6 +158,7 @@ soak chaos: all ## longer runs: the kill loop with many rounds
 	@BUILD=$(BUILD) SAN=$(SAN) PYTHON=$(PYTHON) tests/run $@
 bench: all $(BENCHBIN) ## added latency and throughput beside a direct call and nginx proxy_pass, in one run
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) loadtest/bench
+	@BUILD=$(BUILD) PYTHON=$(PYTHON) loadtest/bench_bodies
 	@for b in $(BENCHBIN); do $$b || exit 1; done
 fuzz: ## each fuzz target for FUZZ_SECONDS (default 20)
 	@tests/fuzz/run $(FUZZ_SECONDS)

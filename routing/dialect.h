@@ -33,6 +33,9 @@ struct ask {
 /* A request on its way to a provider. */
 struct outgoing {
 	struct buf *body; /* appended to */
+	/* Instead of `body`, of a large one that passes (outgoing_pass()): slices of the caller's bytes and of `mem`. */
+	const struct str *pieces;
+	size_t pieces_count; /* 0: `body` */
 	struct str
 		path; /* the endpoint's, its {model} filled in; a dialect may replace it (in `mem`) */
 	struct str content_type;   /* "application/json" unless the dialect says otherwise */
@@ -43,6 +46,11 @@ struct outgoing {
 struct dialect_head {
 	struct str character_cost, character_count; /* as sent; len 0: absent */
 };
+
+/* For encode_request(): the caller's body with `edits` of its top level, all else byte for byte. A large one is not
+ * copied; what is edited is. `c->body` may be NULL where `n` is 0. RC_TOO_LARGE: past the cap of `out->body`. */
+MUST_CHECK enum rc outgoing_pass(const struct call *c, const struct json_edit *edits, size_t n,
+				 struct arena *mem, struct outgoing *out);
 
 /* State of one attempt's answer. Zeroed but for the first block when the attempt begins. */
 struct dialect_ctx {
@@ -78,7 +86,8 @@ struct dialect {
 
 	/* ---- the caller's request ---- */
 	/* What decides routing, money and the size of the answer, read strictly. RC_INVALID with code, words, hint, field in
-	 * `err`. `head` is what stands beside the body. */
+	 * `err`. `head` is what stands beside the body. `body` outlives `mem` and does not change: the tree may
+	 * point into it. */
 	enum rc (*decode_request)(const struct call_head *head, struct str body, struct arena *mem,
 				  struct call *ret, struct err *err);
 	/* All of it, for a target of another dialect: RC_INVALID as above, RC_TOO_LARGE past the bounds of chat.h. NULL: this

@@ -23,6 +23,7 @@
 #include "server/pg.h"
 
 #define FLOW_ARENA_MAX	     (512u << 20) /* decode tree, plan, what stands between two dialects */
+#define FLOW_BODY_SLACK	     4096 /* what a body may grow by in another dialect without another malloc */
 #define FLOW_CONNECT_MS	     5000
 #define FLOW_FIRST_BYTE_MS   60000
 #define FLOW_IDLE_MS	     90000
@@ -499,6 +500,10 @@ static void target_by(struct flow *f, const struct provider_endpoint *e)
 		.path = upstream_path(e, c->model, f->call.stream, f->mem),
 		.content_type = STR("application/json"),
 	};
+	/* Written anew it is about as long. Grown bit by bit a large one would stand there twice at each step. */
+	if (flow_translates(f) &&
+	    buf_reserve(&f->body, f->call.body_bytes + FLOW_BODY_SLACK) != RC_OK)
+		return; /* past the cap: whoever writes is told */
 }
 
 static enum flow_state flow_encode(struct flow *f)
@@ -676,7 +681,9 @@ static enum flow_state flow_send(struct flow *f)
 	struct upstream_request u = {
 		.target = f->target,
 		.path = f->out.path,
-		.body = buf_str(&f->body),
+		.body = f->out.pieces_count ? STR_NULL : buf_str(&f->body),
+		.pieces = f->out.pieces,
+		.pieces_count = f->out.pieces_count,
 		.content_type = f->out.content_type,
 		.same_dialect = !flow_translates(f),
 		.stream = f->call.stream,

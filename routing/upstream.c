@@ -68,6 +68,7 @@ struct curlm_call *upstream_start(struct curlm *m, const struct upstream_request
 {
 	const struct provider *p = u->target->provider;
 	struct curlm_header headers[UPSTREAM_HEADERS_MAX];
+	const bool asks = u->body.len > 0 || u->pieces_count > 0;
 	char id[UUID_TEXT_SIZE];
 	size_t n = 0;
 
@@ -75,7 +76,7 @@ struct curlm_call *upstream_start(struct curlm *m, const struct upstream_request
 						       : u->stream ? STR("text/event-stream")
 								   : STR("application/json")};
 	headers[n++] = (struct curlm_header){"User-Agent", STR("tollgate")};
-	if (u->body.len > 0)
+	if (asks)
 		headers[n++] = (struct curlm_header){"Content-Type",
 						     u->content_type.len ? u->content_type
 									 : STR("application/json")};
@@ -85,7 +86,7 @@ struct curlm_call *upstream_start(struct curlm *m, const struct upstream_request
 	if (p->header_name && !has_header(headers, n, p->header_name))
 		headers[n++] = (struct curlm_header){p->header_name, str_from(p->header_value)};
 	struct curlm_request r = {
-		.method = u->body.len > 0 ? "POST" : "GET",
+		.method = asks ? "POST" : "GET",
 		.base = u->target->profile->base_url,
 		.path = u->path,
 		.headers = headers,
@@ -94,6 +95,8 @@ struct curlm_call *upstream_start(struct curlm *m, const struct upstream_request
 		.secret_header = p->secret_header,
 		.secret = u->secret ? secret_str(u->secret) : STR_NULL,
 		.body = u->body,
+		.pieces = u->pieces,
+		.pieces_count = u->pieces_count,
 		.stream = u->stream,
 		.timeouts = u->timeouts,
 		.body_bytes_max = u->body_bytes_max,

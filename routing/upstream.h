@@ -8,8 +8,10 @@
 
 struct upstream_request {
 	const struct candidate *target;
-	struct str path;	 /* the provider's path for this dialect */
-	struct str body;	 /* borrowed until done; empty: GET */
+	struct str path;	  /* the provider's path for this dialect */
+	struct str body;	  /* borrowed until done; empty, and no pieces: GET */
+	const struct str *pieces; /* instead of `body`, their bytes borrowed until done (curlm.h) */
+	size_t pieces_count;
 	struct str content_type; /* empty: application/json */
 	bool same_dialect; /* the caller's: what it says in headers of that dialect goes along */
 	bool stream;

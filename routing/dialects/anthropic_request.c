@@ -253,7 +253,7 @@ static enum rc read_request(const struct dialect *d, struct str body, struct are
 	struct reading r = {&c, mem, err};
 	const struct json *stream;
 
-	TRY(json_parse(body, JSON_NO_DUPLICATES, mem, &c.body, err));
+	TRY(json_parse_held(body, JSON_NO_DUPLICATES, JSON_BORROW_MIN, mem, &c.body, err));
 	if (json_type(c.body) != JSON_OBJECT)
 		return err_set(err, RC_INVALID, "invalid_request_error",
 			       "The body must be a JSON object.");
@@ -505,6 +505,5 @@ enum rc anthropic_encode_request(const struct call *c, const struct dialect_targ
 		}
 	}
 	assert(n <= EDITS_MAX);
-	return n > 0 ? json_write_edited(c->body, edits, n, out->body)
-		     : buf_append(out->body, c->body_text);
+	return outgoing_pass(c, edits, n, mem, out);
 }

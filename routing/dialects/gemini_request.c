@@ -308,7 +308,7 @@ static enum rc begin(const struct call_head *head, struct str body, struct arena
 	if (!head->model.ptr)
 		return bad(err, "model", "must be named by the path");
 	TRY(read_model(head->model, c, err));
-	TRY(json_parse(body, JSON_NO_DUPLICATES, mem, &c->body, err));
+	TRY(json_parse_held(body, JSON_NO_DUPLICATES, JSON_BORROW_MIN, mem, &c->body, err));
 	if (json_type(c->body) != JSON_OBJECT)
 		return err_set(err, RC_INVALID, "invalid_request_error",
 			       "The body must be a JSON object.");
@@ -499,8 +499,7 @@ enum rc gemini_encode_request(const struct call *c, const struct dialect_target 
 		TRY(config_capped(c->body, t->max_output_cap, mem, &config));
 		edits[n++] = (struct json_edit){config_key(c->body), buf_str(&config)};
 	}
-	return n > 0 ? json_write_edited(c->body, edits, n, out->body)
-		     : buf_append(out->body, c->body_text);
+	return outgoing_pass(c, edits, n, mem, out);
 }
 
 /* The wrapped form names the model a second time. */
@@ -520,8 +519,7 @@ enum rc gemini_count_encode_request(const struct call *c, const struct dialect_t
 		edits[n++] = (struct json_edit){"contents", buf_str(&contents)};
 	}
 	if (question == c->body)
-		return n > 0 ? json_write_edited(c->body, edits, n, out->body)
-			     : buf_append(out->body, c->body_text);
+		return outgoing_pass(c, edits, n, mem, out);
 	TRY(buf_append(&model, STR("\"models/")));
 	TRY(json_escape(t->model, &model));
 	TRY(buf_append_char(&model, '"'));
@@ -531,5 +529,5 @@ enum rc gemini_count_encode_request(const struct call *c, const struct dialect_t
 					   ? "generateContentRequest"
 					   : "generate_content_request",
 				   buf_str(&inner)};
-	return json_write_edited(c->body, &outer, 1, out->body);
+	return outgoing_pass(c, &outer, 1, mem, out);
 }

@@ -236,7 +236,7 @@ static enum rc decode_request(const struct call_head *head, struct str body, str
 			 .body_text = body};
 
 	(void)head; /* all of it is in the body */
-	TRY(json_parse(body, JSON_NO_DUPLICATES, mem, &c.body, err));
+	TRY(json_parse_held(body, JSON_NO_DUPLICATES, JSON_BORROW_MIN, mem, &c.body, err));
 	if (json_type(c.body) != JSON_OBJECT)
 		return err_set(err, RC_INVALID, "invalid_request_error",
 			       "The body must be a JSON object.");

@@ -698,8 +698,8 @@ enum rc openai_chat_encode_request(const struct call *c, const struct dialect_ta
 	TRY(pass_seed(&p));
 	TRY(pass_thinking(&p, lacking));
 	pass_sampling(&p);
-	if (p.edits_count == 0 && !p.messages && !has_closed_field(&p))
-		return buf_append(out->body, c->body_text);
+	if (!p.messages && !has_closed_field(&p))
+		return outgoing_pass(c, p.edits, p.edits_count, mem, out);
 	json_out_begin(&p.o, out->body);
 	rc = put_body(&p);
 	if (rc != RC_OK && out->body->ptr) {

@@ -326,7 +326,7 @@ static enum rc read_format(struct call *c, struct err *err)
 /* What a response and the count of its input have in common. */
 static enum rc read_question(struct str body, struct arena *mem, struct call *c, struct err *err)
 {
-	TRY(json_parse(body, JSON_NO_DUPLICATES, mem, &c->body, err));
+	TRY(json_parse_held(body, JSON_NO_DUPLICATES, JSON_BORROW_MIN, mem, &c->body, err));
 	if (json_type(c->body) != JSON_OBJECT)
 		return err_set(err, RC_INVALID, "invalid_request_error",
 			       "The body must be a JSON object.");
@@ -463,8 +463,7 @@ static enum rc encode_request(const struct call *c, const struct dialect_target 
 		edits[n++] =
 			(struct json_edit){"max_output_tokens",
 					   arena_printf(mem, "%lld", (long long)t->max_output_cap)};
-	return n > 0 ? json_write_edited(c->body, edits, n, out->body)
-		     : buf_append(out->body, c->body_text);
+	return outgoing_pass(c, edits, n, mem, out);
 }
 
 static enum rc encode_event(struct dialect_ctx *ctx, const struct sse_event *ev,

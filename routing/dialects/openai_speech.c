@@ -224,13 +224,13 @@ static enum rc encode_bytes(struct dialect_ctx *ctx, struct str bytes, struct bu
 /* Who makes sound without events counts no tokens: zeros, as its clients need the numbers. */
 static enum rc encode_end(struct dialect_ctx *ctx, const struct usage *usage, struct buf *out)
 {
-	const int64_t in = usage_total_in(usage), made = usage_total_out(usage);
+	const int64_t in = usage_total_in(usage), made = usage_total_out(usage), all = in + made;
 
 	(void)ctx;
 	return buf_printf(out,
 			  "data: {\"type\":\"speech.audio.done\",\"usage\":{\"input_tokens\":%lld,"
 			  "\"output_tokens\":%lld,\"total_tokens\":%lld}}\n\n",
-			  (long long)in, (long long)made, (long long)(in + made));
+			  (long long)in, (long long)made, (long long)all);
 }
 
 const struct dialect dialect_openai_speech = {

@@ -40,7 +40,7 @@ static void put_seconds(struct json_out *o, const char *key, int64_t ms)
 	int n = snprintf(text, sizeof text, "%lld.%03lld", (long long)(ms / 1000),
 			 (long long)(ms % 1000));
 
-	while (n > 0 && text[n - 1] == '0' && text[n - 2] != '.')
+	while (n > 1 && text[n - 1] == '0' && text[n - 2] != '.')
 		n--;
 	json_put_raw(o, key, str_of(text, (size_t)n));
 }

@@ -29,7 +29,8 @@ START_TEST(parts_are_slices_of_the_body)
 	struct err err = {0};
 	const struct form_part *file;
 
-	ck_assert_msg(form_read(STR(TYPE), str_from(body), mem, &f, &err) == RC_OK, "%s", err.message);
+	ck_assert_msg(form_read(STR(TYPE), str_from(body), mem, &f, &err) == RC_OK, "%s",
+		      err.message);
 	ck_assert_uint_eq(f->count, 2);
 	ck_assert(str_is(f->boundary, "B-1"));
 	ck_assert(str_is(form_get(f, "model")->value, "m"));

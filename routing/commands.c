@@ -384,6 +384,7 @@ static int explain(struct cli *cli, const char *org, int argc, char **argv)
 		   *agent = cli_flag(&argc, argv, "--agent");
 	const char *intent = cli_flag(&argc, argv, "--intent"),
 		   *needs = cli_flag(&argc, argv, "--needs");
+	const char *operation = cli_flag(&argc, argv, "--operation");
 	AUTO(buf) struct buf body = BUF_INIT(65536);
 	struct json_out o;
 
@@ -392,7 +393,8 @@ static int explain(struct cli *cli, const char *org, int argc, char **argv)
 	if (!model_id || argc != 1)
 		return cli_usage_error(
 			cli,
-			"explain --org O --model M [--agent A] [--intent I] [--needs vision,tools]");
+			"explain --org O --model M [--agent A] [--intent I] [--needs vision,tools] "
+			"[--operation chat|embeddings|speech|transcription|count_tokens]");
 	json_out_begin(&o, &body);
 	json_obj(&o, NULL);
 	json_put_z(&o, "model", model_id);
@@ -402,6 +404,8 @@ static int explain(struct cli *cli, const char *org, int argc, char **argv)
 		json_put_z(&o, "intent", intent);
 	if (needs)
 		put_list(&o, "needs", needs);
+	if (operation)
+		json_put_z(&o, "operation", operation);
 	json_obj_end(&o);
 	return api_send(cli, "POST", org_path(cli, org, "routes/explain", NULL), &o, &body);
 }

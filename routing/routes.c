@@ -413,9 +413,36 @@ static bool read_needs(struct http_request *r, const struct json *list, uint32_t
 	return true;
 }
 
+/* A call in the dialect that most callers of the operation speak; which profiles can do it does not hang on that. */
+static bool read_operation(struct http_request *r, const struct json *body, struct call *c)
+{
+	static const struct dialect *const dialects[OPERATION_COUNT] = {
+		[OPERATION_chat] = &dialect_openai_chat,
+		[OPERATION_count_tokens] = &dialect_anthropic_count_tokens,
+		[OPERATION_embeddings] = &dialect_openai_embeddings,
+		[OPERATION_speech] = &dialect_openai_speech,
+		[OPERATION_transcription] = &dialect_openai_transcription,
+	};
+	const struct json *v = json_get(body, "operation");
+	struct str name = STR("chat");
+
+	if (!json_is_null(v) && !json_string(v, &name))
+		name = STR("");
+	for (int o = 0; o < OPERATION_COUNT; o++) {
+		if (!str_is(name, operation_name((enum operation)o)))
+			continue;
+		c->operation = (enum operation)o;
+		c->dialect = dialects[o];
+		return true;
+	}
+	return admin_refuse(r, "invalid_field", "operation", "there is no such operation",
+			    "chat, count_tokens, embeddings, speech or transcription");
+}
+
 void handle_route_explain(struct http_request *r)
 {
-	struct json *body = admin_body(r, "model agent intent needs input_tokens max_output");
+	struct json *body =
+		admin_body(r, "model agent intent needs input_tokens max_output operation");
 	struct explain *x;
 	struct pg_batch *b;
 	struct err e = {0};
@@ -425,7 +452,8 @@ void handle_route_explain(struct http_request *r)
 		return;
 	x = ARENA_NEW(r->mem, struct explain);
 	x->req = r;
-	x->call.dialect = &dialect_openai_chat;
+	if (!read_operation(r, body, &x->call))
+		return;
 	x->call.choices = 1;
 	arena_on_clear(r->mem, explain_undo, x);
 	rc = admin_str(body, "model", true, 256, &x->call.model, &e);
@@ -443,7 +471,9 @@ void handle_route_explain(struct http_request *r)
 		http_reply_err(r, rc, &e);
 		return;
 	}
-	x->call.needs = CAP_TEXT;
+	x->call.needs = x->call.operation == OPERATION_speech	       ? CAP_AUDIO_OUT
+			: x->call.operation == OPERATION_transcription ? CAP_AUDIO_IN
+								       : CAP_TEXT;
 	if (!read_needs(r, json_get(body, "needs"), &x->call.needs))
 		return;
 	b = pg_batch_new();

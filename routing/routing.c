@@ -30,7 +30,8 @@ static enum error_shape shape_of_path(struct http_request *r)
 {
 	if (str_starts(r->path, STR("/v1/messages")))
 		return ERROR_SHAPE_ANTHROPIC;
-	if (str_starts(r->path, STR("/v1beta/")))
+	if (str_starts(r->path, STR("/v1beta/")) ||
+	    (str_starts(r->path, STR("/v1/models/")) && str_is(r->method, "POST")))
 		return ERROR_SHAPE_GEMINI;
 	if (str_starts(r->path, STR("/v1/models")) && http_header(r, "anthropic-version").ptr)
 		return ERROR_SHAPE_ANTHROPIC;
@@ -150,6 +151,8 @@ static const struct endpoint endpoints[] = {
 	 "Models this key can ask for"},
 	{"GET", "/v1/models/{id...}", SURFACE_DATA, CALLERS, 0, false, handle_data_model,
 	 "One model"},
+	{"POST", "/v1/models/{model...}", SURFACE_DATA, CALLERS, 0, true, handle_gemini,
+	 "The same as below /v1beta: newer Gemini clients ask here"},
 	{"GET", "/v1/credits", SURFACE_DATA, CALLERS, 0, false, handle_credits,
 	 "The caller's own balance"},
 	{"GET", "/v1/generations/{request_id}", SURFACE_DATA, CALLERS, 0, false, handle_generation,
@@ -277,7 +280,8 @@ static const struct command commands[] = {
 	 config_command},
 	{"model", "list | show | put  [PROVIDER MODEL]", "the platform's catalogue",
 	 routing_command},
-	{"explain", "--org O --model M [--agent A] [--intent I] [--needs vision,tools]",
+	{"explain",
+	 "--org O --model M [--agent A] [--intent I] [--needs vision,tools] [--operation O]",
 	 "which chain would be used and why, without calling anyone", routing_command},
 	{"validate-connection", "--config FILE | --org O [--profile P] | --all", VALIDATE_HELP,
 	 validate_command},

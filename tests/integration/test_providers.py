@@ -365,6 +365,12 @@ class Providers(harness.Case):
         self.tg.settled()
         told = self.tg.must("POST", "/orgs/acme/routes/explain", {"model": "elevenlabs/silent"})["targets"][0]
         self.assertEqual((told["verdict"], told["reason"]), ("skip", "capability_missing:chat"))
+        explain = lambda operation: self.org.admin("POST", "/routes/explain", {"model": "elevenlabs/silent", "operation": operation})
+        for operation, verdict in (("speech", "use"), ("transcription", "use"), ("embeddings", "skip"), ("count_tokens", "skip")):
+            self.assertEqual(explain(operation)[1]["data"]["targets"][0]["verdict"], verdict, operation)
+        for bad in ("talk", "", 7, []):
+            status, envelope = explain(bad)
+            self.assertEqual((status, envelope["error"]["code"], envelope["error"]["field"]), (400, "invalid_field", "operation"))
         asked = lambda: self.fake.stats()["calls"] + self.fake.stats()["models"]
         calls = asked()
         answer = self.tg.chat({"model": "silent", "messages": [{"role": "user", "content": "Hi"}]}, key=self.org.key)

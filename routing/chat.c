@@ -9,6 +9,7 @@
 #include "routing/dialect.h"
 #include "routing/provider.h"
 #include "server/base/hash.h"
+#include "server/base/map.h"
 
 #define OPAQUE_LEAD                                                                                \
 	"tollgate1" /* nine bytes: whole groups of base64, so that the mark is a prefix */
@@ -163,44 +164,61 @@ struct str chat_data_url_make(struct arena *mem, const struct chat_media *m)
 	return str_of(url, len);
 }
 
-/* The call that the result at (turn, part) answers: the last of that id before it. */
-static const struct chat_part *call_of(const struct chat *chat, size_t turn, struct str id)
+static enum rc result_name(struct map *calls, struct chat_part *result, struct err *err)
 {
-	for (size_t t = turn; t-- > 0;) {
-		const struct chat_turn *at = &chat->turns[t];
+	const struct chat_part *call = map_get(calls, result->id);
 
-		if (at->role != CHAT_ASSISTANT)
-			continue;
-		for (size_t p = at->parts_count; p-- > 0;)
-			if (at->parts[p].type == CHAT_TOOL_CALL && str_eq(at->parts[p].id, id))
-				return &at->parts[p];
-		/* a result stands behind its own call's turn, but several turns of calls may be open in some dialects */
-		if (turn - t > CHAT_CALLS_MAX)
-			break;
+	if (call) {
+		result->name = call->name;
+		return RC_OK;
 	}
-	return NULL;
+	err_set(err, RC_INVALID, "invalid_request_error",
+		"A tool result names the call %.*s, which no turn before it makes.",
+		STR_FMT(str_slice(result->id, 0, 64)));
+	err_field(err, "messages");
+	return RC_INVALID;
 }
 
+/* By a table: a body has room for more calls, and results, than could be looked for one by one. */
 enum rc chat_name_results(struct chat *chat, struct err *err)
 {
-	for (size_t t = 0; t < chat->turns_count; t++) {
-		for (size_t p = 0; p < chat->turns[t].parts_count; p++) {
-			struct chat_part *part = &chat->turns[t].parts[p];
-			const struct chat_part *call;
+	struct map *calls = map_new(0, NULL);
+	enum rc rc = RC_OK;
 
-			if (part->type != CHAT_TOOL_RESULT)
-				continue;
-			call = call_of(chat, t, part->id);
-			if (!call) {
-				err_set(err, RC_INVALID, "invalid_request_error",
-					"A tool result names the call %.*s, which no turn before it makes.",
-					STR_FMT(str_slice(part->id, 0, 64)));
-				err_field(err, "messages");
-				return RC_INVALID;
-			}
-			part->name = call->name;
+	for (size_t t = 0; t < chat->turns_count; t++) {
+		const struct chat_turn *turn = &chat->turns[t];
+
+		for (size_t p = 0; p < turn->parts_count && rc == RC_OK; p++) {
+			struct chat_part *part = &turn->parts[p];
+
+			if (part->type == CHAT_TOOL_RESULT)
+				rc = result_name(calls, part, err);
+			else if (part->type == CHAT_TOOL_CALL)
+				map_put(calls, part->id, part);
 		}
 	}
+	map_free(calls);
+	return rc;
+}
+
+enum rc chat_allowed(const struct chat *chat, struct arena *mem, const bool **ret)
+{
+	struct map *names;
+	bool *allowed;
+	void *p;
+
+	*ret = NULL;
+	if (chat->choice != CHAT_CHOICE_ALLOWED_AUTO &&
+	    chat->choice != CHAT_CHOICE_ALLOWED_REQUIRED)
+		return RC_OK;
+	TRY(arena_try_alloc(mem, (chat->tools_count + 1) * sizeof *allowed, &p));
+	*ret = allowed = p;
+	names = map_new(0, NULL);
+	for (size_t i = 0; i < chat->choice_names_count; i++)
+		map_put(names, chat->choice_names[i], &chat->choice_names[i]);
+	for (size_t i = 0; i < chat->tools_count; i++)
+		allowed[i] = map_get(names, chat->tools[i].name) != NULL;
+	map_free(names);
 	return RC_OK;
 }
 

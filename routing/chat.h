@@ -191,6 +191,9 @@ bool chat_data_url(struct str url, struct chat_media *ret);
 struct str chat_data_url_make(struct arena *mem, const struct chat_media *m);
 /* Fill `name` of each tool result from the call it answers. RC_INVALID: it answers none. */
 MUST_CHECK enum rc chat_name_results(struct chat *chat, struct err *err);
+/* Which of chat->tools may be called where the choice names some of them (CHAT_CHOICE_ALLOWED_*): one bool each, in `mem`.
+ * *ret NULL: all of them. */
+MUST_CHECK enum rc chat_allowed(const struct chat *chat, struct arena *mem, const bool **ret);
 /* A call id as a target wants it: the same for a call and its result, in every turn. An id that fits stays as it is; any other
  * becomes `prefix` and `len` letters and digits made from it. */
 struct str chat_call_id(struct arena *mem, struct str id, const char *prefix, size_t len,

@@ -28,6 +28,7 @@ struct asking {
 	struct err *err;
 	struct json_out o;
 	struct anthropic_model model;
+	const bool *allowed; /* of the tools; NULL: all */
 	int64_t max_tokens;
 	enum thinking thinking;
 	int64_t budget;
@@ -387,17 +388,6 @@ static void put_mark(struct asking *x, enum chat_cache cache)
 	json_obj_end(&x->o);
 }
 
-static bool is_allowed(const struct chat *chat, struct str name)
-{
-	if (chat->choice != CHAT_CHOICE_ALLOWED_AUTO &&
-	    chat->choice != CHAT_CHOICE_ALLOWED_REQUIRED)
-		return true;
-	for (size_t i = 0; i < chat->choice_names_count; i++)
-		if (str_eq(chat->choice_names[i], name))
-			return true;
-	return false;
-}
-
 static enum rc put_parameters(struct asking *x, const struct json *schema, bool closed)
 {
 	const struct json *type = json_get(schema, "type");
@@ -497,7 +487,7 @@ static enum rc put_tools(struct asking *x)
 		return RC_OK; /* a choice without tools is refused, and chooses nothing */
 	json_arr(&x->o, "tools");
 	for (size_t i = 0; i < chat->tools_count; i++) {
-		if (!is_allowed(chat, chat->tools[i].name))
+		if (x->allowed && !x->allowed[i])
 			continue;
 		TRY(put_tool(x, &chat->tools[i]));
 		n++;
@@ -889,8 +879,7 @@ static size_t marks_in(const struct asking *x)
 	size_t n = 0;
 
 	for (size_t i = 0; i < chat->tools_count; i++)
-		n += chat->tools[i].cache != CHAT_CACHE_NONE &&
-		     is_allowed(chat, chat->tools[i].name);
+		n += chat->tools[i].cache != CHAT_CACHE_NONE && (!x->allowed || x->allowed[i]);
 	for (size_t t = 0; t < chat->turns_count; t++) {
 		for (size_t i = 0; i < chat->turns[t].parts_count; i++) {
 			const struct chat_part *p = &chat->turns[t].parts[i];
@@ -962,6 +951,7 @@ enum rc anthropic_encode_ask(const struct call *c, const struct ask *ask,
 	x.max_tokens = max_tokens_of(&x);
 	decide_thinking(&x);
 	TRY(decide_format(&x));
+	TRY(chat_allowed(x.chat, mem, &x.allowed));
 	marks = marks_in(&x);
 	x.marks_before = marks > CACHE_MARKS_MAX ? marks - CACHE_MARKS_MAX : 0;
 	json_out_begin(&x.o, out->body);

@@ -38,7 +38,10 @@ static void hint(struct asking *a, struct str field)
 	for (size_t i = 0; i < a->chat->hints_count; i++)
 		if (str_eq(a->chat->hints[i], field))
 			return;
-	a->chat->hints[a->chat->hints_count++] = field; /* as many as fields: see ask_read() */
+	if (!a->chat->hints)
+		a->chat->hints = ARENA_ARRAY(a->mem, struct str, CHAT_LOSSES_MAX);
+	if (a->chat->hints_count < CHAT_LOSSES_MAX) /* more could not be told */
+		a->chat->hints[a->chat->hints_count++] = field;
 }
 
 static struct str in_message(const struct asking *a, const char *field)
@@ -880,10 +883,7 @@ enum rc openai_chat_decode_ask(const struct call *c, struct arena *mem, struct a
 			    .reasoning_tokens = -1,
 			    .reasoning_shown = -1};
 	struct asking a = {.mem = mem, .chat = &chat, .err = err, .legacy = STR("function")};
-	void *hints;
 
-	TRY(arena_try_alloc(mem, (json_len(c->body) + 1) * sizeof(struct str), &hints));
-	chat.hints = hints;
 	TRY(read_messages(&a, c->body));
 	TRY(read_tools(&a, c->body));
 	TRY(read_choice(&a, c->body));

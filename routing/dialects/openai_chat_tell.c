@@ -686,19 +686,6 @@ static bool name_fits(struct str name)
 	return name.len >= 1 && name.len <= NAME_CHARS_MAX;
 }
 
-static bool is_allowed(const struct telling *w, const struct chat_tool *tool)
-{
-	const struct chat *chat = w->chat;
-
-	if (has(w, QUIRK_OPENAI) || (chat->choice != CHAT_CHOICE_ALLOWED_AUTO &&
-				     chat->choice != CHAT_CHOICE_ALLOWED_REQUIRED))
-		return true;
-	for (size_t i = 0; i < chat->choice_names_count; i++)
-		if (str_eq(chat->choice_names[i], tool->name))
-			return true;
-	return false;
-}
-
 static enum rc tell_tool(struct telling *w, const struct chat_tool *tool, size_t i)
 {
 	char field[FIELD_BYTES_MAX];
@@ -794,12 +781,15 @@ static enum rc tell_choice(struct telling *w)
 static enum rc tell_tools(struct telling *w)
 {
 	const struct chat *chat = w->chat;
+	const bool *allowed = NULL; /* OpenAI is told which; for the others the rest is left out */
 	bool open = false;
 
 	if (chat->choice == CHAT_CHOICE_NONE && has(w, QUIRK_NO_TOOL_CHOICE))
 		return RC_OK;
+	if (!has(w, QUIRK_OPENAI))
+		TRY(chat_allowed(chat, w->mem, &allowed));
 	for (size_t i = 0; i < chat->tools_count; i++) {
-		if (!is_allowed(w, &chat->tools[i]))
+		if (allowed && !allowed[i])
 			continue;
 		if (!open)
 			json_arr(&w->o, "tools");

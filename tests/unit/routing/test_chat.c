@@ -146,6 +146,53 @@ START_TEST(a_result_has_the_name_of_its_call)
 }
 END_TEST
 
+#define MANY 50000
+
+/* As many as a body has room for: looked for one by one they would hold the loop for minutes. */
+START_TEST(many_calls_and_results_find_each_other)
+{
+	struct arena *mem = arena_new(ARENA_BYTES);
+	struct chat_part *calls = ARENA_ARRAY(mem, struct chat_part, MANY);
+	struct chat_part *results = ARENA_ARRAY(mem, struct chat_part, MANY);
+	struct chat_turn turns[] = {{CHAT_ASSISTANT, calls, MANY}, {CHAT_USER, results, MANY}};
+	struct chat chat = {.turns = turns, .turns_count = 2};
+	struct err err = {0};
+
+	for (int i = 0; i < MANY; i++) {
+		calls[i] = (struct chat_part){.type = CHAT_TOOL_CALL,
+					      .id = arena_printf(mem, "call_%06d", i),
+					      .name = arena_printf(mem, "f%d", i)};
+		results[MANY - 1 - i] =
+			(struct chat_part){.type = CHAT_TOOL_RESULT, .id = calls[i].id};
+	}
+	ck_assert_int_eq(chat_name_results(&chat, &err), RC_OK);
+	for (int i = 0; i < MANY; i++)
+		ck_assert(str_eq(results[MANY - 1 - i].name, calls[i].name));
+	arena_free(mem);
+}
+END_TEST
+
+START_TEST(only_the_tools_that_are_named_may_be_called)
+{
+	struct arena *mem = arena_new(ARENA_BYTES);
+	struct chat_tool tools[] = {{.name = STR("f")}, {.name = STR("g")}, {.name = STR("h")}};
+	struct str names[] = {STR("h"), STR("f"), STR("none")};
+	struct chat chat = {.tools = tools,
+			    .tools_count = 3,
+			    .choice = CHAT_CHOICE_ALLOWED_AUTO,
+			    .choice_names = names,
+			    .choice_names_count = 3};
+	const bool *allowed;
+
+	ck_assert_int_eq(chat_allowed(&chat, mem, &allowed), RC_OK);
+	ck_assert(allowed[0] && !allowed[1] && allowed[2]);
+	chat.choice = CHAT_CHOICE_NAMED;
+	ck_assert_int_eq(chat_allowed(&chat, mem, &allowed), RC_OK);
+	ck_assert_ptr_null(allowed);
+	arena_free(mem);
+}
+END_TEST
+
 START_TEST(losses_have_each_name_once)
 {
 	struct chat_losses l = {0};
@@ -174,6 +221,8 @@ int main(void)
 	tcase_add_test(t, ids_that_do_not_fit_are_made_anew_the_same_each_time);
 	tcase_add_test(t, texts_grow_and_deltas_are_bounded);
 	tcase_add_test(t, a_result_has_the_name_of_its_call);
+	tcase_add_test(t, many_calls_and_results_find_each_other);
+	tcase_add_test(t, only_the_tools_that_are_named_may_be_called);
 	tcase_add_test(t, losses_have_each_name_once);
 	suite_add_tcase(s, t);
 	return suite_run(s);

@@ -631,6 +631,29 @@ START_TEST(passes_but_for_what_would_be_refused)
 }
 END_TEST
 
+/* As many as a body has room for: what could not be told is not kept, nor looked through for each. */
+START_TEST(many_unknown_fields)
+{
+	AUTO(buf) struct buf body = BUF_INIT(32u << 20);
+	struct arena *mem = arena_new(256u << 20);
+	struct err err = {0};
+	struct ask ask = {0};
+	struct call c;
+
+	ck_assert_int_eq(
+		buf_printf(&body,
+			   "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"q\"}]"),
+		RC_OK);
+	for (int i = 0; i < 300000; i++)
+		ck_assert_int_eq(buf_printf(&body, ",\"unknown_%06d\":1", i), RC_OK);
+	ck_assert_int_eq(buf_append_char(&body, '}'), RC_OK);
+	ck_assert_int_eq(d->decode_request(&no_head, buf_str(&body), mem, &c, &err), RC_OK);
+	ck_assert_int_eq(d->decode_ask(&c, mem, &ask, &err), RC_OK);
+	ck_assert_uint_eq(ask.chat.hints_count, CHAT_LOSSES_MAX);
+	arena_free(mem);
+}
+END_TEST
+
 /* Every row is complete: its own endpoint, and rules for every model. */
 START_TEST(every_row_ends)
 {
@@ -660,6 +683,7 @@ int main(void)
 	tcase_add_loop_test(t, seals_go_home, 0, 6);
 	tcase_add_loop_test(t, round_trip, 0, ARRAY_LEN(tells));
 	tcase_add_loop_test(t, passes_but_for_what_would_be_refused, 0, ARRAY_LEN(passes));
+	tcase_add_test(t, many_unknown_fields);
 	tcase_add_test(t, every_row_ends);
 	suite_add_tcase(s, t);
 	return suite_run(s);

@@ -173,6 +173,11 @@ void handle_data_model(struct http_request *r);
 void handle_gemini_models(struct http_request *r);
 void handle_gemini_model(struct http_request *r);
 
+/* responses.c: a stored response, asked for again. */
+void handle_response_get(struct http_request *r);
+void handle_response_items(struct http_request *r);
+void handle_response_delete(struct http_request *r);
+
 void handle_model_list(struct http_request *r);
 void handle_model_show(struct http_request *r);
 void handle_model_put(struct http_request *r);

@@ -7,6 +7,7 @@
 #include "vault/secret.h"
 
 struct upstream_request {
+	const char *method; /* NULL: POST with a body, else GET */
 	const struct candidate *target;
 	struct str path;	  /* the provider's path for this dialect */
 	struct str body;	  /* borrowed until done; empty, and no pieces: GET */

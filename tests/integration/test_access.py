@@ -56,7 +56,7 @@ DATA = (
     ("POST", "/v1/chat/completions"), ("GET", "/v1/models"), ("GET", "/v1/models/{id...}"), ("GET", "/v1/credits"),
     ("GET", "/v1/generations/{request_id}"), ("POST", "/v1/responses"), ("POST", "/v1/embeddings"),
     ("POST", "/v1/messages"), ("POST", "/v1/messages/count_tokens"), ("POST", "/v1/audio/speech"),
-    ("POST", "/v1/audio/transcriptions"), ("POST", "/v1/responses/input_tokens"), ("POST", "/v1/models/{model...}"), ("POST", "/v1beta/models/{model...}"), ("GET", "/v1beta/models"), ("GET", "/v1beta/models/{model...}"),
+    ("POST", "/v1/audio/transcriptions"), ("POST", "/v1/responses/input_tokens"), ("GET", "/v1/responses/{id}"), ("GET", "/v1/responses/{id}/input_items"), ("DELETE", "/v1/responses/{id}"), ("POST", "/v1/models/{model...}"), ("POST", "/v1beta/models/{model...}"), ("GET", "/v1beta/models"), ("GET", "/v1beta/models/{model...}"),
 )
 ALIASES = {"/v1/": ("/openai/v1/", "/anthropic/v1/"), "/v1beta/": ("/genai/v1beta/",)}
 

@@ -73,6 +73,28 @@ class State(harness.Case):
         self.assertEqual((answer.status, answer.json["error"]["code"]), (400, "previous_response_not_found"), answer)
         self.assertEqual((self.fake.stats()["calls"], other.balance()), (before, balance))
 
+    def test_a_stored_response_is_read_and_deleted_where_it_is(self):
+        self.profile("platform", "kept", "sk-fakekept", billing_source="platform")
+        mine, other = self.tg.setup_org("reads"), self.tg.setup_org("reads-not")
+        self.tg.settled()
+        made = self.ask(mine, "Remember me")
+        path = f"/v1/responses/{made.json['id']}"
+        rows, balance = self.tg.sql("SELECT count(*) FROM tollgate.usage_charge"), mine.balance()
+        again = self.tg.get(path, mine.key)
+        self.assertEqual((again.status, again.json["id"], again.json["output"]), (200, made.json["id"], made.json["output"]), again)
+        self.assertEqual((again.headers["x-tollgate-provider"], again.headers["x-tollgate-profile"]), ("openai", "kept"))
+        before = self.fake.stats()["calls"]
+        for who, where in ((other, path), (mine, "/v1/responses/resp_none"), (mine, "/v1/responses/a%20b"), (other, path + "/input_items")):
+            answer = self.tg.get(where, who.key)
+            self.assertEqual((answer.status, answer.json["error"]["code"]), (404, "state_not_found"), answer)
+        delete = lambda org: harness.request(self.tg.data_host, self.tg.data_port, "DELETE", path, headers={"Authorization": f"Bearer {org.key}"})
+        self.assertEqual(delete(other).status, 404)
+        self.assertEqual(self.tg.get(path + "?stream=true", mine.key).json["error"]["code"], "not_supported")
+        self.assertEqual(self.fake.stats()["calls"], before)
+        self.assertEqual(delete(mine).status, 200)
+        self.assertEqual(self.tg.get(path, mine.key).status, 404)
+        self.assertEqual((self.tg.sql("SELECT count(*) FROM tollgate.usage_charge"), mine.balance()), (rows, balance))
+
     def test_what_is_not_kept_is_not_remembered(self):
         org = self.tg.setup_org("light")
         self.profile(org, "only", "sk-fakelight")

@@ -486,9 +486,9 @@ enum rc gemini_encode_error_event(const struct err *e, struct str tollgate_json,
 	const size_t before = out->len;
 	enum rc rc = error_json(ERROR_SHAPE_GEMINI, &a, e, NULL, tollgate_json, out);
 
-	/* bare: its clients parse what they read, and look for an error before they look for events */
-	if (rc == RC_OK)
-		rc = buf_append(out, STR("\r\n\r\n"));
+	/* Bare: its clients parse what they read, and look for an error before they look for events. With nothing behind it:
+	 * read together with the event before it, a block that ends is one they pass over, and one that does not they raise
+	 * on (js-genai _api_client.ts processStreamResponse). */
 	if (rc != RC_OK && out->ptr) {
 		out->len = before;
 		out->ptr[before] = '\0';

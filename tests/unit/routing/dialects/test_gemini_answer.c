@@ -739,7 +739,8 @@ START_TEST(error_event_is_bare)
 	(void)err_set(&e, RC_NETWORK, "all_targets_failed", "It broke.");
 	ck_assert_int_eq(d->encode_error_event(&e, STR("{\"code\":\"x\"}"), &out), RC_OK);
 	ck_assert_int_eq(out.ptr[0], '{');
-	ck_assert(str_ends(buf_str(&out), STR("}\r\n\r\n")));
+	ck_assert_int_eq(out.ptr[out.len - 1],
+			 '}'); /* no end of a block that would be passed over */
 	ck_assert_int_eq(json_parse(buf_str(&out), JSON_NO_DUPLICATES, mem, &root, NULL), RC_OK);
 	ck_assert(json_int(json_get(json_get(root, "error"), "code"), &code) && code == 502);
 	ck_assert(json_string(json_get(json_get(root, "error"), "status"), &s));

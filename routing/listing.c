@@ -87,14 +87,23 @@ static void entry_add(struct listing *l, struct str key, const struct entry *e)
 	l->entries[l->count++] = *e;
 }
 
+/* As a call may name it: the id, or "provider/id". */
+static bool is_wanted(const struct listing *l, const struct profile *p, struct str id)
+{
+	struct str rest = l->wanted;
+
+	return !l->wanted.ptr || str_eq(id, l->wanted) ||
+	       (str_is(str_cut(&rest, '/'), p->provider->id) && rest.ptr && str_eq(rest, id));
+}
+
 static void add_model(struct listing *l, const struct profile *p, struct str id)
 {
-	const struct entry e = {id, p,
+	const struct entry e = {l->wanted.ptr ? l->wanted : id, p,
 				catalogue_find(l->set.catalogue, str_from(p->provider->id), id)};
 	char key[640];
 	int n;
 
-	if (!serves(p, id) || (l->wanted.ptr && !str_eq(id, l->wanted)) ||
+	if (!serves(p, id) || !is_wanted(l, p, id) ||
 	    (!l->admin && !caller_may(vault_principal(l->req), p, id)))
 		return;
 	n = l->admin ? snprintf(key, sizeof key, "%.*s/%.*s", STR_FMT(p->name), STR_FMT(id))

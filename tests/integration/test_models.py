@@ -48,6 +48,10 @@ class Models(harness.Case):
     def test_one_model(self):
         one = self.ask(f"/v1/models/{NAMES[0]}", anthropic=True).json
         self.assertEqual((one["type"], one["id"]), ("model", NAMES[0]))
+        for path in (f"/v1/models/openai_compatible/{NAMES[0]}", f"/v1/models/openai_compatible%2F{NAMES[0]}"):  # as calls may name it
+            self.assertEqual(self.ask(path).json["id"], f"openai_compatible/{NAMES[0]}")
+        for other in (f"anthropic/{NAMES[0]}", f"nobody/{NAMES[0]}", "openai_compatible/", f"openai_compatible/{NAMES[0]}x"):
+            self.assertStatus(self.ask(f"/v1/models/{other}"), 404)
         answer = self.ask("/v1/models/nobody-has-it", anthropic=True)
         self.assertEqual((answer.status, answer.json["error"]["type"]), (404, "not_found_error"))
         self.assertEqual(answer.json["request_id"], answer.headers["x-request-id"])

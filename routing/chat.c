@@ -22,27 +22,35 @@ struct str chat_opaque_wrap(struct arena *mem, const struct chat_opaque *o)
 {
 	AUTO(buf) struct buf plain = BUF_INIT(OPAQUE_BYTES_MAX);
 	AUTO(buf) struct buf text = BUF_INIT(OPAQUE_BYTES_MAX * 2);
+	void *copy;
 
 	/* neither dialects nor provider ids have a bar, and a model's is the only thing that may: it has its length */
 	if (buf_printf(&plain, OPAQUE_LEAD "|%.*s|%.*s|%zu|%.*s|", STR_FMT(o->dialect),
 		       STR_FMT(o->provider), o->model.len, STR_FMT(o->model)) != RC_OK ||
 	    buf_append(&plain, o->value) != RC_OK || base64_encode(buf_str(&plain), &text) != RC_OK)
 		return STR("");
-	return arena_str(mem, buf_str(&text));
+	if (arena_try_alloc(mem, text.len + 1, &copy) != RC_OK)
+		return STR("");
+	memcpy(copy, text.ptr, text.len);
+	return str_of(copy, text.len);
 }
 
 /* The other alphabet, and no padding, are what a client makes of it that takes it for bytes. */
-static struct str base64_plain(struct arena *mem, struct str text)
+static enum rc base64_plain(struct arena *mem, struct str text, struct str *ret)
 {
-	size_t len = text.len + (4 - text.len % 4) % 4;
-	char *copy = arena_alloc(mem, len + 1);
+	const size_t len = text.len + (4 - text.len % 4) % 4;
+	char *copy;
+	void *p;
 
+	TRY(arena_try_alloc(mem, len + 1, &p));
+	copy = p;
 	for (size_t i = 0; i < len; i++) {
 		char c = i < text.len ? text.ptr[i] : '=';
 
 		copy[i] = (char)(c == '-' ? '+' : c == '_' ? '/' : c);
 	}
-	return str_of(copy, len);
+	*ret = str_of(copy, len);
+	return RC_OK;
 }
 
 bool chat_opaque_unwrap(struct arena *mem, struct str text, struct chat_opaque *ret)
@@ -50,13 +58,12 @@ bool chat_opaque_unwrap(struct arena *mem, struct str text, struct chat_opaque *
 	struct str rest, lead;
 	uint64_t model_len;
 	size_t len;
-	char *plain;
+	void *plain;
 
-	if (!str_starts(text, STR(CHAT_OPAQUE_MARK)) || text.len > OPAQUE_BYTES_MAX)
-		return false;
-	text = base64_plain(mem, text);
-	plain = arena_alloc(mem, text.len);
-	if (base64_decode(text, (uint8_t *)plain, text.len, &len) != RC_OK)
+	if (!str_starts(text, STR(CHAT_OPAQUE_MARK)) || text.len > OPAQUE_BYTES_MAX ||
+	    base64_plain(mem, text, &text) != RC_OK ||
+	    arena_try_alloc(mem, text.len, &plain) != RC_OK ||
+	    base64_decode(text, plain, text.len, &len) != RC_OK)
 		return false;
 	rest = str_of(plain, len);
 	lead = str_cut(&rest, '|');
@@ -264,21 +271,57 @@ enum rc chat_text_add(struct arena *mem, struct chat_text *t, struct str s)
 	return RC_OK;
 }
 
+bool chat_braces_close(struct chat_braces *b, struct str piece)
+{
+	for (size_t i = 0; i < piece.len; i++) {
+		const char c = piece.ptr[i];
+
+		if (b->in_string) {
+			if (b->escaped)
+				b->escaped = false;
+			else if (c == '\\')
+				b->escaped = true;
+			else if (c == '"')
+				b->in_string = false;
+		} else if (c == '"') {
+			b->in_string = true;
+		} else if (c == '{' || c == '[') {
+			b->depth++;
+		} else if ((c == '}' || c == ']') && b->depth > 0 && --b->depth == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool deltas_room(struct arena *mem, struct facts *f)
+{
+	const size_t size = f->deltas_size ? f->deltas_size * 2 : DELTAS_AT_ONCE;
+	void *more;
+
+	if (f->deltas_count < f->deltas_size)
+		return true;
+	if (f->deltas_count == CHAT_DELTAS_MAX ||
+	    arena_try_alloc(mem, size * sizeof *f->deltas, &more) != RC_OK)
+		return false;
+	if (f->deltas_count)
+		memcpy(more, f->deltas, f->deltas_count * sizeof *f->deltas);
+	f->deltas = more;
+	f->deltas_size = size;
+	return true;
+}
+
 struct chat_delta *chat_delta_add(struct arena *mem, struct facts *f, enum chat_delta_type type)
 {
-	if (f->deltas_count == CHAT_DELTAS_MAX) {
-		f->deltas_lost = true;
-		f->deltas_count--;
-	}
-	if (f->deltas_count == f->deltas_size) {
-		const size_t size = f->deltas_size ? f->deltas_size * 2 : DELTAS_AT_ONCE;
-		struct chat_delta *more = ARENA_ARRAY(mem, struct chat_delta, size);
+	static _Thread_local struct chat_delta nowhere; /* where there is not even a last one */
+	struct chat_delta *d;
 
-		if (f->deltas_count)
-			memcpy(more, f->deltas, f->deltas_count * sizeof *more);
-		f->deltas = more;
-		f->deltas_size = size;
+	if (deltas_room(mem, f)) {
+		d = &f->deltas[f->deltas_count++];
+	} else {
+		f->deltas_lost = true;
+		d = f->deltas_count ? &f->deltas[f->deltas_count - 1] : &nowhere;
 	}
-	f->deltas[f->deltas_count] = (struct chat_delta){.type = type};
-	return &f->deltas[f->deltas_count++];
+	*d = (struct chat_delta){.type = type};
+	return d;
 }

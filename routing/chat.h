@@ -204,6 +204,13 @@ struct chat_text {
 	size_t len, size;
 };
 MUST_CHECK enum rc chat_text_add(struct arena *mem, struct chat_text *t, struct str s);
+/* Reads on in the text of a JSON object that comes in pieces. True: its last brace has come, and behind it only white space is
+ * JSON; no parser is needed to know when it is worth one. Zero-initialise. */
+struct chat_braces {
+	int depth;
+	bool in_string, escaped;
+};
+bool chat_braces_close(struct chat_braces *b, struct str piece);
 static inline struct str chat_text_str(const struct chat_text *t)
 {
 	return str_of(t->ptr ? t->ptr : "", t->len);
@@ -235,8 +242,8 @@ struct chat_delta {
 	struct chat_media media;
 	enum finish finish;
 };
-/* A new delta at the end of `f`, in `mem`; zeroed but for its type. Never NULL: past the bound it is the last one again, and
- * f->deltas_lost says so, which ends the attempt. */
+/* A new delta at the end of `f`, in `mem`; zeroed but for its type. Never NULL: past the bound, or what `mem` has, it is the
+ * last one again, or one of nobody's, and f->deltas_lost says so, which ends the attempt. */
 struct chat_delta *chat_delta_add(struct arena *mem, struct facts *f, enum chat_delta_type type);
 
 #endif

@@ -22,7 +22,9 @@
 #include "server/base/clock.h"
 #include "server/pg.h"
 
-#define FLOW_ARENA_MAX	     (512u << 20) /* decode tree, plan, what stands between two dialects */
+#define FLOW_ARENA_MAX (512u << 20) /* decode tree, plan, what stands between two dialects */
+#define FLOW_ARENA_RESERVE                                                                         \
+	(64u << 20) /* names of fields, ids: some hundred bytes for each of CHAT_PARTS_MAX */
 #define FLOW_BODY_SLACK	     4096 /* what a body may grow by in another dialect without another malloc */
 #define FLOW_CONNECT_MS	     5000
 #define FLOW_FIRST_BYTE_MS   60000
@@ -56,6 +58,7 @@ static struct flow *flow_new(struct http_request *r, const struct dialect *diale
 	f->rw = routing_worker(r->worker);
 	f->who = vault_principal(r);
 	f->mem = arena_new(FLOW_ARENA_MAX);
+	arena_reserve(f->mem, FLOW_ARENA_RESERVE);
 	f->started_us = r->accepted_us;
 	f->usage = USAGE_NONE;
 	f->log = (struct log_context){

@@ -15,7 +15,9 @@
 
 #define FLOW_HELD_MAX (256u << 10) /* lifecycle events before the first content */
 #define FLOW_EVENT_MAX                                                                             \
-	(6u * SSE_LINE_BYTES_MAX)	 /* a parsed event takes up to six times its bytes */
+	(6u * SSE_LINE_BYTES_MAX) /* a parsed event takes up to six times its bytes */
+#define FLOW_EVENT_RESERVE                                                                         \
+	(1u << 20) /* ids that are made: one for each of CHAT_CALLS_MAX, and a few */
 #define FLOW_TAIL_MAX	     (16u << 20) /* what is kept back until the cost is committed */
 #define FLOW_BYTES_KEPT	     4096	 /* the last of a relayed sound that wait for the booking */
 #define FLOW_FALLBACK_TEXT   2048

@@ -226,7 +226,8 @@ static bool flow_on_event(void *arg, const struct sse_event *ev)
 	struct flow *f = arg;
 	bool go_on;
 
-	f->ctx.mem = arena_new(FLOW_EVENT_MAX);
+	f->ctx.mem = arena_new(FLOW_EVENT_MAX + FLOW_EVENT_RESERVE);
+	arena_reserve(f->ctx.mem, FLOW_EVENT_RESERVE);
 	go_on = event_relay(f, ev);
 	arena_free(f->ctx.mem);
 	f->ctx.mem = f->mem;

@@ -11,31 +11,31 @@
 
 #define BLOCKS_MAX   (2 * CHAT_DELTAS_MAX)
 #define BLOCKS_FIRST 8
+#define CALLS_MAX    4096 /* the most that any reader tells of */
 
 enum block_kind { BLOCK_TEXT, BLOCK_THINKING, BLOCK_SEAL, BLOCK_CALL };
 
 struct block {
 	enum block_kind kind;
-	int64_t call; /* BLOCK_CALL: its index */
 	struct str id, name;
 	struct chat_text text;	/* what could not be written yet: text, thought, input */
 	struct chat_text cites; /* the same: one JSON text a line */
 	struct str seal;	/* wrapped; ptr NULL: none */
 	bool ended;
-	/* how far the input has been read: it is whole where the depth is back at 0 */
-	int depth;
-	bool in_string, escaped;
+	struct chat_braces braces; /* how far the input has been read */
 };
 
 struct writer {
 	struct dialect_ctx *ctx;
 	struct block *blocks;
 	size_t count, size;
-	size_t at;    /* the block that is open, or to be opened */
-	bool opened;  /* its beginning was written */
-	bool started; /* message_start was */
-	bool whole;   /* not a stream: everything is kept */
-	bool calls;   /* the answer has any */
+	size_t at;	       /* the block that is open, or to be opened */
+	bool opened;	       /* its beginning was written */
+	bool started;	       /* message_start was */
+	bool whole;	       /* not a stream: everything is kept */
+	size_t *block_of_call; /* by the call's index: its block's number and 1; 0: none yet */
+	size_t calls_size;
+	bool calls; /* the answer has any */
 	struct str model;
 	struct usage usage; /* for message_start, where it is known by then */
 	enum finish finish;
@@ -326,6 +326,26 @@ static enum rc on_reasoning_end(struct writer *w, const struct chat_delta *d)
 	return b ? end_thinking(w, b, &d->opaque) : on_seal(w, STR(""), &d->opaque);
 }
 
+static enum rc call_at(struct writer *w, int64_t index, size_t block)
+{
+	size_t size = w->calls_size ? w->calls_size : BLOCKS_FIRST;
+	void *more;
+
+	if (index < 0 || index >= CALLS_MAX)
+		return RC_PROTOCOL;
+	while (size <= (size_t)index)
+		size *= 2;
+	if (size != w->calls_size) {
+		TRY(arena_try_alloc(w->ctx->keep, size * sizeof *w->block_of_call, &more));
+		if (w->calls_size)
+			memcpy(more, w->block_of_call, w->calls_size * sizeof *w->block_of_call);
+		w->block_of_call = more;
+		w->calls_size = size;
+	}
+	w->block_of_call[index] = block + 1;
+	return RC_OK;
+}
+
 static enum rc on_call(struct writer *w, const struct chat_delta *d)
 {
 	struct block *b;
@@ -334,48 +354,22 @@ static enum rc on_call(struct writer *w, const struct chat_delta *d)
 	/* a tool_use has no place for a seal: it goes before it as hidden thinking, which clients give back as it is */
 	TRY(on_seal(w, STR(ANTHROPIC_OF_CALL), &d->opaque));
 	TRY(block_add(w, BLOCK_CALL, &b));
-	b->call = d->index;
+	TRY(call_at(w, d->index, w->count - 1));
 	TRY(keep_str(w->ctx, d->id, &b->id));
 	return keep_str(w->ctx, d->name, &b->name);
 }
 
-/* Reads on in the input; true: its last brace has come. */
-static bool input_ends(struct block *b, struct str text)
-{
-	for (size_t i = 0; i < text.len; i++) {
-		const char c = text.ptr[i];
-
-		if (b->in_string) {
-			if (b->escaped)
-				b->escaped = false;
-			else if (c == '\\')
-				b->escaped = true;
-			else if (c == '"')
-				b->in_string = false;
-		} else if (c == '"') {
-			b->in_string = true;
-		} else if (c == '{' || c == '[') {
-			b->depth++;
-		} else if ((c == '}' || c == ']') && b->depth > 0 && --b->depth == 0) {
-			return true;
-		}
-	}
-	return false;
-}
-
 static enum rc on_arguments(struct writer *w, const struct chat_delta *d, struct buf *out)
 {
-	for (size_t i = w->count; i-- > 0;) {
-		struct block *b = &w->blocks[i];
+	struct block *b;
 
-		if (b->kind != BLOCK_CALL || b->call != d->index)
-			continue;
-		if (b->ended) /* behind the last brace only white space is JSON */
-			return RC_OK;
-		TRY(block_say(w, b, d->text, out));
-		b->ended = input_ends(b, d->text);
+	if (d->index < 0 || (size_t)d->index >= w->calls_size || !w->block_of_call[d->index])
 		return RC_OK;
-	}
+	b = &w->blocks[w->block_of_call[d->index] - 1];
+	if (b->ended) /* behind the last brace only white space is JSON */
+		return RC_OK;
+	TRY(block_say(w, b, d->text, out));
+	b->ended = chat_braces_close(&b->braces, d->text);
 	return RC_OK;
 }
 

@@ -195,6 +195,8 @@ static enum rc read_call(const struct at *a, const struct json *call, const stru
 	(void)json_bool(json_get(call, "willContinue"), &goes_on);
 	if (name.len > 0) {
 		TRY(pieces_end(a)); /* its end part is sometimes missing */
+		if (a->r->choice[a->choice].calls == CHAT_CALLS_MAX)
+			return RC_PROTOCOL;
 		call_begin(a, call, part);
 		if (goes_on || partial) {
 			a->r->choice[a->choice].pieces = true;

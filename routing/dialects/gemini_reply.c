@@ -15,6 +15,8 @@ struct pending { /* a call whose arguments are still coming */
 	int64_t index;
 	struct str id, name, seal;
 	struct chat_text arguments;
+	struct chat_braces braces;
+	bool closed; /* its last brace has come: only then is it worth to be parsed */
 };
 struct cited {
 	struct cited *next;
@@ -233,12 +235,12 @@ static enum rc calls_flush(struct reply *r, int64_t choice, bool all)
 
 		if (all && args.len == 0)
 			args = STR("{}");
+		if (!all && !p->closed)
+			return RC_OK;
 		if (is_object(r, args))
 			TRY(put_call(r, choice, p, args));
-		else if (all)
-			r->w->choice[choice].malformed = true;
 		else
-			return RC_OK;
+			r->w->choice[choice].malformed = true;
 		*list = p->next;
 	}
 	return RC_OK;
@@ -269,7 +271,10 @@ static enum rc call_goes_on(struct reply *r, const struct chat_delta *d)
 
 	while (p && p->index != d->index)
 		p = p->next;
-	return p ? chat_text_add(r->ctx->keep, &p->arguments, d->text) : RC_OK;
+	if (!p || p->closed) /* behind the last brace only white space is JSON */
+		return RC_OK;
+	p->closed = chat_braces_close(&p->braces, d->text);
+	return chat_text_add(r->ctx->keep, &p->arguments, d->text);
 }
 
 /* ---- deltas --------------------------------------------------------------------------------------------------------- */

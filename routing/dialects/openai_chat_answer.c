@@ -7,6 +7,8 @@
 #include "routing/dialects/openai_priv.h"
 #include "routing/provider.h"
 
+#define MODEL_BYTES_MAX 256 /* of the name that the provider gives it */
+
 struct choice_written {
 	bool begun;
 	bool called;
@@ -174,7 +176,7 @@ static enum rc head_make(struct dialect_ctx *ctx, const struct facts *f)
 	struct json_out o;
 
 	if (w->model.len == 0 && f && f->model.len)
-		w->model = arena_str(ctx->keep, f->model);
+		w->model = arena_str(ctx->keep, str_slice(f->model, 0, MODEL_BYTES_MAX));
 	if (w->head.ptr)
 		return RC_OK;
 	if (f && f->deltas_count == 0)

@@ -296,12 +296,14 @@ static enum rc read_arguments(const struct asking *a, const struct json *v, stru
 			      struct str *ret)
 {
 	AUTO(buf) struct buf text = BUF_INIT(SIZE_MAX / 8);
+	struct chat_text copy = {0};
 	struct json *root;
 
 	*ret = STR("{}");
 	if (json_type(v) == JSON_OBJECT) {
 		TRY(json_write(v, &text));
-		*ret = arena_str(a->mem, buf_str(&text));
+		TRY(chat_text_add(a->mem, &copy, buf_str(&text)));
+		*ret = chat_text_str(&copy);
 		return RC_OK;
 	}
 	if (json_is_null(v))

@@ -7,8 +7,9 @@
 #include "routing/dialects/openai_priv.h"
 #include "routing/dialects/openai_responses_priv.h"
 
-#define CONTAINERS_MAX 32 /* told apart; each further code call counts as a session of its own */
-#define ITEMS_AT_ONCE  8
+#define CONTAINERS_MAX	 32 /* told apart; each further code call counts as a session of its own */
+#define CONTAINER_ID_MAX 256
+#define ITEMS_AT_ONCE	 8
 
 enum item_kind { ITEM_UNKNOWN, ITEM_MESSAGE, ITEM_REASONING, ITEM_CALL, ITEM_CUSTOM, ITEM_OTHER };
 
@@ -277,6 +278,19 @@ static void message_done(struct dialect_ctx *ctx, struct facts *f, int64_t index
 	}
 }
 
+static struct str seal_join(struct dialect_ctx *ctx, struct facts *f, struct str id,
+			    struct str seal)
+{
+	struct chat_text t = {0};
+
+	if (chat_text_add(ctx->mem, &t, id) == RC_OK &&
+	    chat_text_add(ctx->mem, &t, STR("|")) == RC_OK &&
+	    chat_text_add(ctx->mem, &t, seal) == RC_OK)
+		return chat_text_str(&t);
+	f->deltas_lost = true;
+	return STR_NULL;
+}
+
 static void reasoning_done(struct dialect_ctx *ctx, struct facts *f, int64_t index,
 			   const struct json *v)
 {
@@ -293,8 +307,7 @@ static void reasoning_done(struct dialect_ctx *ctx, struct facts *f, int64_t ind
 			part_read(ctx, f, index, i, part);
 	}
 	if (seal.len > 0 && ctx->translate)
-		value = arena_printf(ctx->mem, "%.*s|%.*s", STR_FMT(text_of(v, "id")),
-				     STR_FMT(seal));
+		value = seal_join(ctx, f, text_of(v, "id"), seal);
 	if (!value.ptr && (item->seen_all == 0 || item->ended))
 		return; /* nothing to end */
 	thinking_leave(ctx, f, index);
@@ -311,7 +324,7 @@ static void container_count(struct dialect_ctx *ctx, struct str id)
 		if (str_eq(r->containers[i], id))
 			return;
 	r->code_sessions++;
-	if (id.len > 0 && r->containers_count < CONTAINERS_MAX)
+	if (id.len > 0 && id.len <= CONTAINER_ID_MAX && r->containers_count < CONTAINERS_MAX)
 		r->containers[r->containers_count++] = arena_str(ctx->keep, id);
 }
 

@@ -8,8 +8,9 @@
 #include "routing/errors.h"
 #include "routing/provider.h"
 
-#define ITEMS_AT_ONCE  4
-#define NOTE_BYTES_MAX (1u << 20)
+#define ITEMS_AT_ONCE	4
+#define MODEL_BYTES_MAX 256 /* of the name that the provider gives it */
+#define NOTE_BYTES_MAX	(1u << 20)
 #define SEQUENCE_BEHIND                                                                            \
 	2147483647 /* of an error event: the caller's own count is not known there */
 
@@ -478,6 +479,15 @@ static enum rc write_reasoning_end(struct writing *wr, const struct chat_delta *
 	return seal_item(wr, seal);
 }
 
+static enum rc kept(struct writing *wr, struct str s, struct str *ret)
+{
+	struct chat_text t = {0};
+
+	TRY(chat_text_add(wr->ctx->keep, &t, s));
+	*ret = chat_text_str(&t);
+	return RC_OK;
+}
+
 static enum rc write_call(struct writing *wr, const struct chat_delta *d)
 {
 	struct item *item;
@@ -487,8 +497,8 @@ static enum rc write_call(struct writing *wr, const struct chat_delta *d)
 		TRY(seal_item(wr, seal_wrap(wr, &d->opaque, RESPONSES_SEAL_CALL)));
 	TRY(item_new(wr, KIND_CALL, &item));
 	item->call = d->index;
-	item->call_id = arena_str(wr->ctx->keep, d->id);
-	item->name = arena_str(wr->ctx->keep, d->name);
+	TRY(kept(wr, d->id, &item->call_id));
+	TRY(kept(wr, d->name, &item->name));
 	return item_added(wr, item);
 }
 
@@ -589,12 +599,18 @@ static enum rc write_delta(struct writing *wr, const struct chat_delta *d)
 	return RC_OK;
 }
 
+static struct str model_keep(struct dialect_ctx *ctx, struct str model)
+{
+	return arena_str(ctx->keep, str_slice(model, 0, MODEL_BYTES_MAX));
+}
+
 static enum rc begin(struct writing *wr, struct str model)
 {
 	if (wr->w->begun)
 		return RC_OK;
 	wr->w->begun = true;
-	wr->w->model = arena_str(wr->ctx->keep, model.len > 0 ? model : wr->ctx->target->model);
+	if (wr->w->model.len == 0)
+		wr->w->model = model.len > 0 ? model_keep(wr->ctx, model) : wr->ctx->target->model;
 	if (!wr->out)
 		return RC_OK;
 	TRY(response_event(wr, "response.created", NULL));
@@ -632,8 +648,8 @@ enum rc responses_encode_deltas(struct dialect_ctx *ctx, const struct facts *f, 
 {
 	struct writing wr = writing_of(ctx, out);
 
-	if (f->model.len > 0 && !wr.w->begun)
-		wr.w->model = arena_str(ctx->keep, f->model);
+	if (f->model.len > 0 && wr.w->model.len == 0)
+		wr.w->model = model_keep(ctx, f->model);
 	if (f->deltas_count == 0)
 		return RC_OK;
 	TRY(begin(&wr, wr.w->model));

@@ -36,6 +36,7 @@ struct undo {
 
 struct arena {
 	size_t bytes, bytes_max;
+	size_t reserved;     /* of bytes_max, for the unchecked forms */
 	struct chunk *chunk; /* the newest; older ones behind it */
 	struct block *blocks;
 	struct undo *undo;
@@ -144,12 +145,18 @@ static void *small_alloc(struct arena *a, size_t size)
 	return ptr;
 }
 
-enum rc arena_try_alloc(struct arena *a, size_t size, void **ret)
+void arena_reserve(struct arena *a, size_t bytes)
+{
+	assert(bytes <= a->bytes_max);
+	a->reserved = bytes;
+}
+
+static enum rc alloc_below(struct arena *a, size_t bytes_max, size_t size, void **ret)
 {
 	/* a small piece counts as what it takes, so that many tiny ones cannot outgrow the cap */
 	size_t cost = size < ARENA_LARGE_BYTES ? aligned(size ? size : 1) : size;
 
-	if (cost > a->bytes_max || a->bytes > a->bytes_max - cost)
+	if (cost > bytes_max || a->bytes > bytes_max - cost)
 		return RC_TOO_LARGE;
 	a->bytes += cost;
 	if (size >= ARENA_LARGE_BYTES)
@@ -157,6 +164,11 @@ enum rc arena_try_alloc(struct arena *a, size_t size, void **ret)
 	else
 		*ret = memset(small_alloc(a, cost), 0, cost);
 	return RC_OK;
+}
+
+enum rc arena_try_alloc(struct arena *a, size_t size, void **ret)
+{
+	return alloc_below(a, a->bytes_max - a->reserved, size, ret);
 }
 
 static void give_back(struct arena *a, void *ptr, size_t size)
@@ -172,6 +184,7 @@ static void give_back(struct arena *a, void *ptr, size_t size)
 
 enum rc arena_try_resize(struct arena *a, void *ptr, size_t size_old, size_t size, void **ret)
 {
+	const size_t bytes_max = a->bytes_max - a->reserved;
 	void *fresh;
 
 	if (size == 0) {
@@ -182,7 +195,7 @@ enum rc arena_try_resize(struct arena *a, void *ptr, size_t size_old, size_t siz
 	if (ptr && size_old >= ARENA_LARGE_BYTES && size >= ARENA_LARGE_BYTES) {
 		struct block *b = block_of(ptr);
 
-		if (size > a->bytes_max || a->bytes - size_old > a->bytes_max - size)
+		if (size > bytes_max || a->bytes - size_old > bytes_max - size)
 			return RC_TOO_LARGE;
 		block_unlink(a, b);
 		*ret = block_link(a, must(wipe_realloc(b, sizeof *b + size)));
@@ -201,7 +214,7 @@ void *arena_alloc(struct arena *a, size_t size)
 {
 	void *ptr;
 
-	if (arena_try_alloc(a, size, &ptr) != RC_OK) {
+	if (alloc_below(a, a->bytes_max, size, &ptr) != RC_OK) {
 		fprintf(stderr, "arena: %zu of %zu bytes are used, %zu more were asked\n", a->bytes,
 			a->bytes_max, size);
 		abort();

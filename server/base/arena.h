@@ -13,7 +13,10 @@
 struct arena;
 
 struct arena *arena_new(size_t bytes_max);
-void arena_free(struct arena *a);		 /* NULL is fine */
+void arena_free(struct arena *a); /* NULL is fine */
+/* The last `bytes` of the cap are for the unchecked forms alone. For who lets others decide how much is asked of the checked
+ * form: else what they leave of the cap may be too little for the few bytes of our own that come next. */
+void arena_reserve(struct arena *a, size_t bytes);
 void *arena_alloc(struct arena *a, size_t size); /* zeroed, aligned for any type */
 MUST_CHECK enum rc arena_try_alloc(struct arena *a, size_t size, void **ret); /* zeroed */
 /* Grow or shrink what was handed out with `size_old` bytes; added bytes are not zeroed. Large blocks

@@ -128,6 +128,48 @@ START_TEST(texts_grow_and_deltas_are_bounded)
 }
 END_TEST
 
+/* How much is left is what others have decided: where it is nothing the process goes on. */
+START_TEST(where_memory_is_out_deltas_are_lost)
+{
+	struct arena *mem = arena_new(1u << 20);
+	char *seal = calloc(1, 1u << 20);
+	const struct chat_opaque o = {.value = str_of(seal, 1u << 20)};
+	struct str wrapped = STR(CHAT_OPAQUE_MARK);
+	struct facts f = {0};
+	struct chat_opaque back;
+	void *p;
+
+	while (arena_try_alloc(mem, 512, &p) == RC_OK)
+		;
+	chat_delta_add(mem, &f, CHAT_DELTA_TEXT)->index = 1;
+	ck_assert(f.deltas_lost && f.deltas_count == 0);
+	ck_assert_uint_eq(chat_opaque_wrap(mem, &o).len, 0);
+	memset(seal, 'A', 1u << 20);
+	memcpy(seal, wrapped.ptr, wrapped.len);
+	ck_assert(!chat_opaque_unwrap(mem, o.value, &back));
+	arena_free(mem);
+	free(seal);
+}
+END_TEST
+
+START_TEST(braces_are_counted_across_pieces)
+{
+	static const char *const texts[] = {"{}", "{\"a\":{\"b\":[1,{}]}}", "{\"}\":\"\\\"}\"}",
+					    " {\"a\":[]} "};
+	const struct str text = str_from(texts[_i]);
+	size_t end = text.len;
+
+	while (text.ptr[end - 1] != '}')
+		end--;
+	for (size_t cut = 0; cut < end; cut++) {
+		struct chat_braces b = {0};
+
+		ck_assert(!chat_braces_close(&b, str_slice(text, 0, cut)));
+		ck_assert(chat_braces_close(&b, str_slice(text, cut, text.len)));
+	}
+}
+END_TEST
+
 START_TEST(a_result_has_the_name_of_its_call)
 {
 	struct chat_part calls[] = {{.type = CHAT_TOOL_CALL, .id = STR("a"), .name = STR("f")},
@@ -220,6 +262,8 @@ int main(void)
 	tcase_add_test(t, data_urls);
 	tcase_add_test(t, ids_that_do_not_fit_are_made_anew_the_same_each_time);
 	tcase_add_test(t, texts_grow_and_deltas_are_bounded);
+	tcase_add_test(t, where_memory_is_out_deltas_are_lost);
+	tcase_add_loop_test(t, braces_are_counted_across_pieces, 0, 4);
 	tcase_add_test(t, a_result_has_the_name_of_its_call);
 	tcase_add_test(t, many_calls_and_results_find_each_other);
 	tcase_add_test(t, only_the_tools_that_are_named_may_be_called);

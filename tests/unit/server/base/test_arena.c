@@ -54,6 +54,23 @@ START_TEST(many_tiny_ones_cannot_outgrow_the_cap)
 }
 END_TEST
 
+START_TEST(what_is_reserved_is_for_the_unchecked_form)
+{
+	struct arena *a = arena_new(20000);
+	void *p;
+
+	arena_reserve(a, 4000);
+	ck_assert(arena_try_alloc(a, 16001, &p) == RC_TOO_LARGE);
+	ck_assert(arena_try_alloc(a, 9000, &p) == RC_OK);
+	ck_assert(arena_try_resize(a, p, 9000, 16001, &p) == RC_TOO_LARGE);
+	ck_assert(arena_try_resize(a, p, 9000, 15900, &p) == RC_OK);
+	ck_assert(arena_try_alloc(a, 200, &p) == RC_TOO_LARGE);
+	ck_assert_ptr_nonnull(arena_alloc(a, 3000));
+	ck_assert(arena_try_alloc(a, 16, &p) == RC_TOO_LARGE);
+	arena_free(a);
+}
+END_TEST
+
 /* aborts: unchecked_form_ends_the_process */
 START_TEST(unchecked_form_ends_the_process)
 {
@@ -137,6 +154,7 @@ int main(void)
 	suite_add_tcase(s, t);
 	tcase_add_test(t, zeroed_and_aligned);
 	tcase_add_test(t, checked_form_stops_at_the_cap);
+	tcase_add_test(t, what_is_reserved_is_for_the_unchecked_form);
 	tcase_add_test(t, many_tiny_ones_cannot_outgrow_the_cap);
 	tcase_add_test_raise_signal(t, unchecked_form_ends_the_process, SIGABRT);
 	tcase_add_test(t, strings);

@@ -5,10 +5,12 @@
 #include <time.h>
 
 #include "routing/provider.h"
+#include "server/base/clock.h"
 
 #define UPSTREAM_HEADERS_MAX	  12
 #define UPSTREAM_HEADER_BYTES_MAX 4096 /* a list of betas is long */
 #define UPSTREAM_WAIT_MAX_S	  (24 * 3600)
+#define UPSTREAM_EPOCH_MS_MIN	  1000000000000 /* 2001: less is no time in epoch milliseconds */
 
 /* What a caller may say to a provider through us (security.md 3.2); never Host, Cookie or credentials. */
 static const char *const forwarded[] = {"traceparent"};
@@ -122,6 +124,26 @@ static int64_t number_up(struct str s)
 	return dot < 0 || n == INT64_MAX ? n : n + 1;
 }
 
+/* Of a refusal for its rate: when the buckets that are empty are filled again. Anthropic names each of its own by a
+ * time (anthropic.md); OpenRouter has one, in epoch milliseconds (openai-compatible.md), which no other vendor's header
+ * of that name looks like. 0: not said. */
+static int64_t refilled_after_s(const struct curlm_response *r, int64_t wall_ms)
+{
+	int64_t until_ms = 0, us, n;
+
+	if (r->status != 429)
+		return 0;
+	for (size_t i = 0; i < CURLM_BUCKETS; i++)
+		if (str_is(str_trim(r->buckets[i].remaining), "0") &&
+		    clock_parse_rfc3339(str_trim(r->buckets[i].reset), &us) == RC_OK &&
+		    us / 1000 > until_ms)
+			until_ms = us / 1000;
+	if (until_ms == 0 && str_to_i64(str_trim(r->bucket_reset), &n) == RC_OK &&
+	    n >= UPSTREAM_EPOCH_MS_MIN)
+		until_ms = n;
+	return until_ms > wall_ms ? capped((until_ms - wall_ms + 999) / 1000) : 0;
+}
+
 int64_t upstream_retry_after_s(const struct curlm_response *r, int64_t wall_ms)
 {
 	struct tm tm = {0};
@@ -133,7 +155,9 @@ int64_t upstream_retry_after_s(const struct curlm_response *r, int64_t wall_ms)
 		if (n >= 0)
 			return capped(n / 1000 + (n % 1000 != 0));
 	}
-	if (r->retry_after.len == 0 || r->retry_after.len >= sizeof date)
+	if (r->retry_after.len == 0)
+		return refilled_after_s(r, wall_ms);
+	if (r->retry_after.len >= sizeof date)
 		return 0;
 	n = number_up(str_trim(r->retry_after));
 	if (n >= 0 || r->retry_after.ptr[0] == '-')

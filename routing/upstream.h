@@ -28,7 +28,8 @@ struct str upstream_path(const struct provider_endpoint *e, struct str model, bo
 			 struct arena *mem);
 struct curlm_call *upstream_start(struct curlm *m, const struct upstream_request *u,
 				  const struct curlm_handlers *h, struct arena *mem);
-/* Seconds a provider asks to wait: retry-after-ms before retry-after (seconds or date); 0: none. At most 24 h. */
+/* Seconds a provider asks to wait: retry-after-ms before retry-after (seconds or date); where it refuses for its rate
+ * and has neither, until its empty buckets are full again; 0: none. At most 24 h. */
 int64_t upstream_retry_after_s(const struct curlm_response *r, int64_t wall_ms);
 
 #endif

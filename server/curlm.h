@@ -65,12 +65,18 @@ struct curlm_request {
 	/* The terminal's admin client alone: connect to this socket; `base` is then not judged. */
 	const char *unix_socket;
 };
+#define CURLM_BUCKETS 4
 struct curlm_response { /* valid from on_head to on_done */
 	int status;
 	struct str content_type;
 	struct str retry_after, retry_after_ms, request_id; /* as sent; len 0: absent */
 	struct str character_cost,
 		character_count; /* ElevenLabs says there what it charges, and for how much */
+	/* The buckets of a provider's limits that it named, in no order: "0" and when it is full again, as sent. */
+	struct curlm_bucket {
+		struct str remaining, reset;
+	} buckets[CURLM_BUCKETS];
+	struct str bucket_reset; /* of a provider with one bucket: x-ratelimit-reset, as sent */
 };
 struct curlm_call;
 struct curlm_handlers {

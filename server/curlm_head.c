@@ -107,6 +107,27 @@ static struct str keep(char *to, size_t size, struct str value)
 	return (struct str){to, len};
 }
 
+/* anthropic-ratelimit-{bucket}-{remaining,reset}: which bucket has how much, and until when. */
+static void head_bucket(struct curlm_head *h, struct str name, struct str value)
+{
+	static const char *const buckets[CURLM_BUCKETS] = {"requests-", "tokens-", "input-tokens-",
+							   "output-tokens-"};
+	const struct str rest = str_slice(name, sizeof "anthropic-ratelimit-" - 1, name.len);
+
+	for (size_t i = 0; i < CURLM_BUCKETS; i++) {
+		const size_t len = strlen(buckets[i]);
+		struct curlm_bucket *b = &h->r.buckets[i];
+
+		if (rest.len <= len ||
+		    !str_eq_nocase(str_slice(rest, 0, len), str_from(buckets[i])))
+			continue;
+		if (str_eq_nocase(str_slice(rest, len, rest.len), STR("remaining")))
+			b->remaining = keep(h->buckets[i][0], sizeof h->buckets[i][0], value);
+		else if (str_eq_nocase(str_slice(rest, len, rest.len), STR("reset")))
+			b->reset = keep(h->buckets[i][1], sizeof h->buckets[i][1], value);
+	}
+}
+
 static enum rc head_field(struct curlm_head *h, struct str name, struct str value, struct err *err)
 {
 	if (str_eq_nocase(name, STR("content-length")))
@@ -131,6 +152,10 @@ static enum rc head_field(struct curlm_head *h, struct str name, struct str valu
 		h->r.character_cost = keep(h->character_cost, sizeof h->character_cost, value);
 	} else if (str_eq_nocase(name, STR("x-character-count"))) {
 		h->r.character_count = keep(h->character_count, sizeof h->character_count, value);
+	} else if (str_eq_nocase(name, STR("x-ratelimit-reset"))) {
+		h->r.bucket_reset = keep(h->bucket_reset, sizeof h->bucket_reset, value);
+	} else if (str_find_nocase(name, STR("anthropic-ratelimit-")) == 0) {
+		head_bucket(h, name, value);
 	}
 	return RC_OK;
 }

@@ -20,6 +20,7 @@ struct curlm_head {
 	size_t bytes;
 	char content_type[128], retry_after[64], retry_after_ms[64], request_id[128];
 	char character_cost[32], character_count[32];
+	char buckets[CURLM_BUCKETS][2][40], bucket_reset[32];
 };
 /* One line with its line end, the empty one too. RC_PROTOCOL with code "protocol" or
  * "upstream_redirect": the call must end. Lines after `complete` are trailers. */

@@ -277,8 +277,11 @@ static enum error_class class_of(int status, const struct words *w)
 	c = class_of_code(w->code);
 	if (c == ERROR_none)
 		c = class_of_code(w->finer);
-	if (c == ERROR_none)
+	if (c == ERROR_none) {
 		c = class_of_code(w->type);
+		if (c == ERROR_server_error && status >= 400)
+			c = ERROR_none; /* the type of whatever is no fault of the caller's */
+	}
 	if (c == ERROR_not_found && status == 403)
 		return ERROR_permission; /* it is there, but not for this project */
 	if (c != ERROR_none)

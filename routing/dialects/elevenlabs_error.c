@@ -4,7 +4,7 @@
  * activity: `detail.status` tells. Must never pass on words that may name a key or an account. */
 #include "routing/dialects/elevenlabs_priv.h"
 #include "routing/dialects/openai_priv.h"
-#include "server/base/log.h"
+#include "routing/dialects/words_priv.h"
 
 #define WORDS_BYTES_MAX 256
 
@@ -109,7 +109,7 @@ enum error_class elevenlabs_classify(int status, struct str body, struct arena *
 	len = message.len < sizeof text ? message.len : sizeof text;
 	if (len > 0)
 		memcpy(text, message.ptr, len);
-	len = log_scrub(text, len);
+	len = words_scrub(text, len);
 	if (error_policy(c)->to_caller && len > 0)
 		(void)err_set(err, RC_OK, code_of(c), "%.*s", (int)len, text);
 	else

@@ -6,7 +6,7 @@
  * A provider's words go to the caller only for what the caller must mend, and scrubbed of keys and projects; about our
  * credential and account we use our own words. */
 #include "routing/dialects/gemini_priv.h"
-#include "server/base/log.h"
+#include "routing/dialects/words_priv.h"
 
 #define WORDS_BYTES_MAX	   384
 #define WAIT_MAX_S	   86400 /* a daily quota, the longest that is named */
@@ -206,7 +206,7 @@ static struct str scrubbed(struct str s, char out[WORDS_BYTES_MAX])
 
 	if (len > 0)
 		memcpy(out, s.ptr, len);
-	len = log_scrub(out, len);
+	len = words_scrub(out, len);
 	return str_of(out, scrub_projects(out, len));
 }
 

@@ -7,7 +7,7 @@
  * A provider's words go to the caller only for what the caller must mend, and scrubbed; for everything that
  * is about our credential or account we use our own words, because theirs name keys, organisations, addresses. */
 #include "routing/dialects/openai_priv.h"
-#include "server/base/log.h"
+#include "routing/dialects/words_priv.h"
 
 #define WORDS_BYTES_MAX	     384
 #define FIELD_BYTES_MAX	     64
@@ -326,7 +326,7 @@ static struct str scrubbed(struct str s, char out[WORDS_BYTES_MAX])
 
 	if (len > 0)
 		memcpy(out, s.ptr, len);
-	len = log_scrub(out, len);
+	len = words_scrub(out, len);
 	return str_of(out, scrub_accounts(out, len));
 }
 

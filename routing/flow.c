@@ -383,7 +383,8 @@ static enum flow_state flow_no_target(struct flow *f)
 	if (f->revoked == REVOKED_PROFILE) /* the last that was asked */
 		return flow_revoked(f);
 	if (f->attempts > 0) {
-		rc = error_all_failed(f->class, &f->class_err, (int)(wait_ms / 1000), &f->err);
+		rc = error_all_failed(f->class, &f->class_err, (int)((wait_ms + 999) / 1000),
+				      &f->err);
 		return flow_refuse(f, rc, FLOW_END_failed);
 	}
 	if (f->unsupported.code && wait_ms == 0 && !f->billing_away && !f->short_of_funds) {
@@ -655,6 +656,7 @@ static enum flow_state flow_opening(struct flow *f)
 		err_hint(&f->err, "try again shortly");
 		f->err.retry_after_s = f->retry_after_s > 0 ? (int)f->retry_after_s : 2;
 	}
+	snprintf(f->target->reason, sizeof f->target->reason, "secret_unavailable");
 	flow_note_fallback(f, f->target, "secret_unavailable");
 	return flow_refuse(f, RC_UNAVAILABLE, FLOW_END_no_target);
 }
@@ -746,6 +748,17 @@ static bool is_our_impatience(const struct flow *f)
 			       clock_mono_us() - f->sent_us < FLOW_PATIENCE_MS * 1000);
 }
 
+/* For those who ask why: `reason` of the target in work, and when it may be asked again where it said so. */
+static void target_failed(struct flow *f, const char *reason, bool passes)
+{
+	struct candidate *c = f->target;
+
+	c->use = false;
+	snprintf(c->reason, sizeof c->reason, "%s", reason);
+	c->retry_after_ms = passes && f->retry_after_s > 0 ? f->retry_after_s * 1000 : 0;
+	flow_note_fallback(f, c, reason);
+}
+
 static enum flow_state attempt_failed(struct flow *f)
 {
 	const struct error_policy *policy = error_policy(f->class);
@@ -774,7 +787,7 @@ static enum flow_state attempt_failed(struct flow *f)
 		return FLOW_SETTLE;
 	}
 	flow_note_attempt(f, error_class_name(f->class), false);
-	flow_note_fallback(f, f->target, error_class_name(f->class));
+	target_failed(f, error_class_name(f->class), policy->retry_same);
 	flow_release(f);
 	if (f->class == ERROR_context_length && f->target->info)
 		f->window_failed = f->target->info->context_window;
@@ -811,7 +824,7 @@ static enum flow_state attempt_revoked(struct flow *f)
 	flow_release(f);
 	if (of_caller)
 		return flow_revoked(f);
-	flow_note_fallback(f, f->target, "revoked");
+	target_failed(f, "revoked", false);
 	profile_out(f, "revoked");
 	return FLOW_TARGET;
 }

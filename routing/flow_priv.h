@@ -13,13 +13,15 @@
 #include "routing/upstream.h"
 #include "server/base/log.h"
 
-#define FLOW_HELD_MAX (256u << 10) /* lifecycle events before the first content */
+/* Lifecycle events before the first content: Responses repeats the instructions and tools in two of them. */
+#define FLOW_HELD_MAX (2 * (SSE_LINE_BYTES_MAX + SSE_BLOCK_SLACK_BYTES))
 #define FLOW_EVENT_MAX                                                                             \
 	(6u * SSE_LINE_BYTES_MAX) /* a parsed event takes up to six times its bytes */
 #define FLOW_EVENT_RESERVE                                                                         \
 	(1u << 20) /* ids that are made: one for each of CHAT_CALLS_MAX, and a few */
-#define FLOW_TAIL_MAX	     (16u << 20) /* what is kept back until the cost is committed */
-#define FLOW_BYTES_KEPT	     4096	 /* the last of a relayed sound that wait for the booking */
+#define FLOW_TAIL_MAX                                                                              \
+	(SSE_LINE_BYTES_MAX + SSE_BLOCK_SLACK_BYTES) /* kept back until the cost is committed */
+#define FLOW_BYTES_KEPT	     4096 /* the last of a relayed sound that wait for the booking */
 #define FLOW_FALLBACK_TEXT   2048
 #define FLOW_ATTEMPTS_TEXT   8192
 #define FLOW_PLAN_TEXT	     65536

@@ -400,11 +400,26 @@ static enum error_class answer_too_large(struct flow *f)
 	return ERROR_protocol;
 }
 
-/* A stream that was written anew needs its end written, too: with the tail, behind the booking. */
+/* Has it said all that streams of its dialect end with? What its connection does behind that is no matter. */
+static bool stream_is_whole(const struct flow *f)
+{
+	if (!f->call.stream || !f->event_stream || f->status / 100 != 2)
+		return false;
+	return f->to.dialect->finish_ends ? f->finished >= f->call.choices : f->terminal;
+}
+
+/* A stream that was written anew needs its end written, too, and one that passed needs the end that its provider left
+ * out: with the tail, behind the booking. */
 static enum error_class stream_end(struct flow *f)
 {
-	if (!flow_translates(f) && !f->call.stream_array)
-		return ERROR_none;
+	const char *terminator = f->call.dialect->terminator;
+
+	if (!flow_translates(f) && !f->call.stream_array) {
+		if (f->terminal || !terminator ||
+		    buf_append(&f->tail, str_from(terminator)) == RC_OK)
+			return ERROR_none;
+		return answer_too_large(f);
+	}
 	return f->call.dialect->encode_end(&f->ctx, &f->usage, &f->tail) == RC_OK
 		       ? ERROR_none
 		       : answer_too_large(f);
@@ -438,7 +453,7 @@ enum error_class flow_answer_judge(struct flow *f)
 	struct facts facts = {.usage = USAGE_NONE};
 	struct str body = buf_str(&f->answer);
 
-	if (f->up_rc != RC_OK) {
+	if (f->up_rc != RC_OK && !stream_is_whole(f)) {
 		f->class_err = f->up_err;
 		return class_of_rc(f->up_rc);
 	}
@@ -453,7 +468,7 @@ enum error_class flow_answer_judge(struct flow *f)
 		return ERROR_protocol;
 	}
 	if (f->call.stream && f->event_stream) {
-		if (f->to.dialect->finish_ends ? f->finished >= f->call.choices : f->terminal)
+		if (stream_is_whole(f))
 			return stream_end(f);
 		err_set(&f->class_err, RC_PROTOCOL, "protocol",
 			"the provider's stream ended early");

@@ -491,6 +491,7 @@ const struct dialect dialect_openai_chat = {
 	.operation = OPERATION_chat,
 	.errors = ERROR_SHAPE_OPENAI,
 	.keepalive = ": keep-alive\n\n",
+	.terminator = "data: [DONE]\n\n",
 	.finish_ends = true,
 	.decode_request = decode_request,
 	.decode_ask = openai_chat_decode_ask,

@@ -10,6 +10,8 @@ import socket
 import socketserver
 import threading
 
+import harness
+
 
 class Asked:
     def __init__(self, path, headers, body):
@@ -42,13 +44,12 @@ class Handler(socketserver.StreamRequestHandler):
         body = self.rfile.read(length)
         mouth, name = self.server.mouth, first[1].split("/")[1]
         with mouth.lock:
-            mouth.log.setdefault(name, []).append(Asked(first[1], headers, body))
+            asked = Asked(first[1], headers, body)
+            mouth.log.setdefault(name, []).append(asked)
             said = mouth.scripts.get(name)
-            if isinstance(said, list) and said:
-                said = said.pop(0) if len(said) > 1 else said[0]
         if not said:
             return False
-        return self.answer(*said)
+        return self.answer(*(said(asked) if callable(said) else said))
 
     def answer(self, status, body, headers, end):
         stream = isinstance(body, list)
@@ -97,6 +98,16 @@ class Mouth:
             body = (body if isinstance(body, str) else json.dumps(body)).encode()
         with self.lock:
             self.scripts[name] = (status, body, headers or {}, end)
+
+    def passes_on(self, name, port, prefix, change, end="whole"):
+        """What the fake provider at `port` answers, below `prefix` there, in the pieces that change(bytes) makes of it."""
+        def say(asked):
+            headers = {k: v for k, v in asked.headers if k not in ("host", "content-length", "accept-encoding", "connection")}
+            got = harness.request("127.0.0.1", port, "POST", prefix + asked.path[len(name) + 1:], asked.body, headers)
+            kind = {"Content-Type": got.headers["content-type"]}
+            return (got.status, change(got.body), kind, end) if got.status == 200 else (got.status, got.body, kind, "whole")
+        with self.lock:
+            self.scripts[name] = say
 
     def asked(self, name):
         with self.lock:

@@ -273,6 +273,10 @@ class Providers(harness.Case):
         asked = self.fake.stats()["models"]
         data = self.ask("torn", "test_auth")
         self.assertEqual((data["ok"], data["reason"], data["detail"]["health"]["status"]), (False, "needs_reconfiguration", "needs_reconfiguration"))
+        for _ in range(3):  # the vault tells it once a minute; a test's own answer does not hang on that
+            self.tg.sql("UPDATE tollgate.secret SET unreadable = NULL WHERE unreadable IS NOT NULL")
+            self.assertEqual(self.ask("torn", "test_auth")["detail"]["health"]["status"], "needs_reconfiguration")
+            self.assertEqual(self.show("torn")["health"]["status"], "needs_reconfiguration")
         self.assertEqual(self.fake.stats()["models"], asked)
         self.tg.must("POST", "/orgs/acme/profiles/torn/rotate", {"secret": key("openai", "good"), "validate": True})
         self.assertTrue(self.ask("torn", "test_auth")["ok"])

@@ -52,14 +52,24 @@ function chatBody(job, messages) {
   return body;
 }
 
+const chatTokens = (u) => u && { input: u.prompt_tokens, output: u.completion_tokens, total: u.total_tokens };
+
+// Of a message or delta. A provider of this very dialect is heard in its own words: OpenRouter's reasoning is called so,
+// Mistral's stands among the parts of the content.
+function said({ content, reasoning_content, reasoning }) {
+  const all = (parts, type) => parts.filter((p) => p.type === type);
+  const join = (parts) => parts.map((p) => p.text).join('');
+  if (!Array.isArray(content)) return { text: content ?? '', reasoning: reasoning_content ?? reasoning ?? '' };
+  return { text: join(all(content, 'text')), reasoning: join(all(content, 'thinking').flatMap((p) => p.thinking)) };
+}
+
 function chatGot(answer) {
   const { message, finish_reason } = answer.choices[0];
   return {
-    text: message.content ?? '',
-    reasoning: message.reasoning_content ?? '',
+    ...said(message),
     finish: finish_reason,
     calls: (message.tool_calls ?? []).map((c) => ({ name: c.function.name, args: JSON.parse(c.function.arguments), id: c.id })),
-    usage: answer.usage && { input: answer.usage.prompt_tokens, output: answer.usage.completion_tokens },
+    usage: chatTokens(answer.usage),
     request: answer._request_id,
   };
 }
@@ -88,15 +98,16 @@ async function chat(job, got) {
       (chunk) => {
         const choice = chunk.choices[0];
         const delta = choice?.delta ?? {};
-        got.text += delta.content ?? '';
-        got.reasoning += delta.reasoning_content ?? '';
+        const { text, reasoning } = said(delta);
+        got.text += text;
+        got.reasoning += reasoning;
         got.finish = choice?.finish_reason ?? got.finish;
         for (const c of delta.tool_calls ?? []) {
           got.calls[c.index] ??= { name: '', json: '' };
           got.calls[c.index].name += c.function?.name ?? '';
           got.calls[c.index].json += c.function?.arguments ?? '';
         }
-        if (chunk.usage) got.usage = { input: chunk.usage.prompt_tokens, output: chunk.usage.completion_tokens };
+        if (chunk.usage) got.usage = chatTokens(chunk.usage);
         return Boolean(delta.content || delta.tool_calls);
       },
       () => abort.abort(),

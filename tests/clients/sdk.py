@@ -46,12 +46,23 @@ def chat_body(job, messages):
 
 
 def tokens(usage, input_name, output_name):
-    return usage and {"input": getattr(usage, input_name), "output": getattr(usage, output_name)}
+    return usage and {"input": getattr(usage, input_name), "output": getattr(usage, output_name), "total": getattr(usage, "total_tokens", None)}
+
+
+def said(message):
+    """(text, reasoning) of a message or delta. A provider of this very dialect is heard in its own words: OpenRouter's reasoning is
+    called so, Mistral's stands among the parts of the content."""
+    reasoning = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None) or ""
+    if not isinstance(message.content, list):
+        return message.content or "", reasoning
+    thought = [t for part in message.content if part["type"] == "thinking" for t in part["thinking"]]
+    return "".join(p["text"] for p in message.content if p["type"] == "text"), "".join(t["text"] for t in thought)
 
 
 def chat_got(answer):
     message = answer.choices[0].message
-    return {"text": message.content or "", "reasoning": getattr(message, "reasoning_content", None) or "",
+    text, reasoning = said(message)
+    return {"text": text, "reasoning": reasoning,
             "finish": answer.choices[0].finish_reason, "request": answer._request_id,
             "calls": [{"name": c.function.name, "args": json.loads(c.function.arguments), "id": c.id} for c in message.tool_calls or []],
             "usage": tokens(answer.usage, "prompt_tokens", "completion_tokens")}
@@ -72,8 +83,9 @@ def chat(job, got):
             if not chunk.choices:
                 return False
             delta = chunk.choices[0].delta
-            got["text"] += delta.content or ""
-            got["reasoning"] += getattr(delta, "reasoning_content", None) or ""
+            text, reasoning = said(delta)
+            got["text"] += text
+            got["reasoning"] += reasoning
             got["finish"] = chunk.choices[0].finish_reason or got["finish"]
             for c in delta.tool_calls or []:
                 while len(got["calls"]) <= c.index:
@@ -307,15 +319,18 @@ def anthropic_models(job):
 
 
 def gemini_count(job):
-    return {"input": client_genai(job).models.count_tokens(model=job["model"], contents=job["text"]).total_tokens}
+    client = client_genai(job)  # it closes its connections when nobody holds it
+    return {"input": client.models.count_tokens(model=job["model"], contents=job["text"]).total_tokens}
 
 
 def gemini_embeddings(job):
-    return vectors_got([e.values for e in client_genai(job).models.embed_content(model=job["model"], contents=["one ship"]).embeddings])
+    client = client_genai(job)
+    return vectors_got([e.values for e in client.models.embed_content(model=job["model"], contents=["one ship"]).embeddings])
 
 
 def gemini_models(job):
-    return {"ids": [m.name for m in client_genai(job).models.list()]}
+    client = client_genai(job)
+    return {"ids": [m.name for m in client.models.list()]}
 
 
 MORE = {f.__name__: f for f in (openai_embeddings, openai_models, openai_speech, openai_transcription, anthropic_count, anthropic_models,

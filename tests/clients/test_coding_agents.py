@@ -53,10 +53,12 @@ class Base(harness.Case):
     def prepare(cls):
         cls.org = cls.tg.setup_org("agents")
         for provider, (path, secret, model) in PROVIDERS.items():
-            cls.tg.must("PUT", f"/models/{provider}/{model}", {"capabilities": matrix.CAPABILITIES, "context_window": 200000,
-                                                               "max_output": 64000})
+            models = [model, model + "-breaks"]  # what breaks cools down
+            for name in models:
+                cls.tg.must("PUT", f"/models/{provider}/{name}", {"capabilities": matrix.CAPABILITIES, "context_window": 200000,
+                                                                  "max_output": 64000})
             cls.tg.setup_profile(cls.org, provider, provider=provider, base_url=f"http://127.0.0.1:{cls.fake.port}{path}",
-                                 secret=secret, models=[model])
+                                 secret=secret, models=models)
         cls.tg.settled()
 
     def ask(self, request, key=None, **more):
@@ -269,7 +271,7 @@ class Codex(Base):
         self.assertEqual((long.status, long.json["error"]["code"]), (400, "context_length_exceeded"))
 
     def test_a_stream_that_breaks_says_so(self):
-        request = fixture("codex-responses", self.model("openai"), "Break. [[words=8 chunks=4 error_after=2 error_midstream]]")
+        request = fixture("codex-responses", self.model("openai") + "-breaks", "Break. [[words=8 chunks=4 error_after=2 error_midstream]]")
         got = events(self.ask(request))
         self.assertIn(got[-1][0], ("response.failed", "error"))
         self.assertNotIn("response.completed", [name for name, _ in got])
@@ -340,7 +342,7 @@ class GeminiCLI(Base):
 
     def test_a_stream_that_breaks_says_so_as_its_library_reads_it(self):
         """A bare object in a write of its own, without data: (interface.md)."""
-        request = fixture("gemini-cli-stream", self.model("gemini"), "Break. [[words=8 chunks=4 error_after=2 error_midstream]]")
+        request = fixture("gemini-cli-stream", self.model("gemini") + "-breaks", "Break. [[words=8 chunks=4 error_after=2 error_midstream]]")
         text = self.ask(request).body.decode()
         last = [line for line in text.replace("\r\n", "\n").split("\n\n") if line.strip()][-1]
         self.assertFalse(last.startswith("data:"), last)

@@ -2,6 +2,7 @@
 
 TG_CELLS, a regular expression, asks the matching cells alone: TG_CELLS='python/gemini/mistral/' ."""
 import base64
+import concurrent.futures
 import os
 import re
 import unittest
@@ -61,19 +62,20 @@ class Matrix(harness.Case):
         return f"http://{self.tg.data_host}:{self.tg.data_port}"
 
     def test_every_cell(self):
-        verdicts = {}
-        for language in LANGUAGES:
-            cells = [c for c in self.cells if c.language == language]
-            if not cells:
-                continue
-            jobs = [c.job(self.base, self.org.key, f"{c.provider}/{c.model}") for c in cells]
-            got = matrix.ask(language, jobs, self.build)
-            for cell in cells:
-                try:
-                    verdicts[cell] = cell.judge(got[cell.id])
-                except AssertionError as e:
-                    verdicts[cell] = f"FAIL: {e}"
-        print(matrix.picture(verdicts))
+        verdicts, got = {}, {}
+        with concurrent.futures.ThreadPoolExecutor(len(LANGUAGES)) as pool:
+            jobs = {la: [c.job(self.base, self.org.key, f"{c.provider}/{c.model}") for c in self.cells if c.language == la] for la in LANGUAGES}
+            for answers in pool.map(lambda la: matrix.ask(la, jobs[la], self.build) if jobs[la] else {}, LANGUAGES):
+                got.update(answers)
+        for cell in self.cells:
+            try:
+                verdicts[cell] = cell.judge(got[cell.id])
+            except AssertionError as e:
+                verdicts[cell] = f"FAIL: {e}"
+        picture = matrix.picture(verdicts)
+        with open(os.path.join(self.build, "matrix.txt"), "w") as f:
+            f.write(picture)
+        print(picture)
         faults = [f"{c.id}: {word}" for c, word in verdicts.items() if word.startswith("FAIL")]
         passed = sum(word == "ok" for word in verdicts.values())
         refused = sum(word.startswith("refused") for word in verdicts.values())

@@ -342,17 +342,96 @@ static enum rc price_rate_class(const struct price_model *m, const struct usage 
 	return RC_OK;
 }
 
+/* Counted beside tokens, asked for or not: what a price list does not know of them is told, and charged nothing. */
+static const enum usage_class beside[] = {
+	USAGE_images_n,	     USAGE_audio_out_ms, USAGE_video_ms,
+	USAGE_searches,	     USAGE_web_fetches,	 USAGE_file_searches,
+	USAGE_code_sessions, USAGE_rerank_units, USAGE_cache_storage_token_hours,
+};
+
+static bool is_beside(enum usage_class class)
+{
+	for (size_t i = 0; i < ARRAY_LEN(beside); i++)
+		if (beside[i] == class)
+			return true;
+	return false;
+}
+
+static bool is_sold_by(const struct price_model *m, const struct usage *u, enum usage_class unit)
+{
+	return u->n[unit] > 0 && price_has(m, unit);
+}
+
+/* May a class without a price be left out? Beside what the model is sold by, yes; never all there is. */
+static bool may_leave(const struct price_model *m, const struct usage *u, enum usage_class class)
+{
+	const bool by_unit = is_sold_by(m, u, USAGE_chars) || is_sold_by(m, u, USAGE_audio_in_ms);
+	const bool unit = class == USAGE_chars || class == USAGE_audio_in_ms;
+
+	return is_beside(class) || by_unit || (unit && usage_total_in(u) + usage_total_out(u) > 0);
+}
+
 enum rc price_rate(const struct price_model *m, const struct usage *u, struct rating *ret)
 {
 	struct rating r = {.version = m->version};
 	int64_t total_in = usage_total_in(u);
 
 	for (unsigned c = 0; c < USAGE_CLASS_COUNT; c++) {
-		if (u->n[c] != 0)
-			TRY(price_rate_class(m, u, (enum usage_class)c, total_in, &r));
+		enum rc rc;
+
+		if (u->n[c] == 0)
+			continue;
+		rc = price_rate_class(m, u, (enum usage_class)c, total_in, &r);
+		if (rc == RC_NOT_FOUND && may_leave(m, u, (enum usage_class)c)) {
+			r.flags |= USAGE_FLAG_CLASS_UNPRICED;
+			continue;
+		}
+		TRY(rc);
 	}
 	*ret = r;
 	return RC_OK;
+}
+
+/* So many units of `line` as are worth its amount without `over`. */
+static int64_t units_without(const struct rating_line *line, int64_t over)
+{
+	const int64_t left = line->amount.nano - over;
+
+	if (left <= 0)
+		return 0;
+	return (int64_t)((unsigned __int128)(uint64_t)line->units * (uint64_t)left /
+			 (uint64_t)line->amount.nano);
+}
+
+enum rc price_rate_within(const struct price_model *m, money_t max, struct usage *u,
+			  struct rating *ret)
+{
+	struct rating r;
+	enum rc rc = price_rate(m, u, &r);
+
+	if (rc == RC_TOO_LARGE) { /* nobody searches so often: it is not believed at all */
+		for (size_t i = 0; i < ARRAY_LEN(beside); i++)
+			u->n[beside[i]] = 0;
+		u->flags |= USAGE_FLAG_CLAMPED;
+		rc = price_rate(m, u, &r);
+	}
+	TRY(rc);
+	for (size_t i = r.lines; i-- > 0 && r.amount.nano > max.nano;) {
+		const struct rating_line line = r.line[i];
+
+		if (!is_beside(line.class) || line.amount.nano == 0)
+			continue;
+		u->n[line.class] = units_without(&line, r.amount.nano - max.nano);
+		u->flags |= USAGE_FLAG_CLAMPED;
+		TRY(price_rate(m, u, &r));
+		/* a line is rounded to the nearest: one unit less is surely below */
+		if (r.amount.nano > max.nano && u->n[line.class] > 0) {
+			u->n[line.class]--;
+			TRY(price_rate(m, u, &r));
+		}
+	}
+	*ret = r;
+	return r.amount.nano > max.nano ? RC_TOO_LARGE : RC_OK;
 }
 
 /* --- what it can cost at most ------------------------------------------------------------------ */

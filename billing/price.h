@@ -33,9 +33,15 @@ struct rating {
 	int64_t version;
 	uint32_t flags; /* USAGE_FLAG_CLASS_UNPRICED */
 };
-/* RC_TOO_LARGE: overflow; RC_NOT_FOUND: a class with neither price nor priced parent. */
+/* RC_TOO_LARGE: overflow; RC_NOT_FOUND: tokens, characters or sound, which is what was sold, have neither a price nor a
+ * priced parent. What is counted beside them (searches, sessions, pages, the seconds of sound that was counted in tokens,
+ * too) and has no price is left out, flagged. */
 MUST_CHECK enum rc price_rate(const struct price_model *m, const struct usage *u,
 			      struct rating *ret);
+/* The same, for a call that `max` was held for: what is counted beside tokens, which no hold is made for, is cut in `u` to
+ * what `max` leaves for it, and flagged. RC_TOO_LARGE also where the rest alone is more. */
+MUST_CHECK enum rc price_rate_within(const struct price_model *m, money_t max, struct usage *u,
+				     struct rating *ret);
 
 struct price_bound {		  /* what a call can use at most, known before it is sent */
 	int64_t input_tokens_max; /* every byte of the body may be a token; never more than the window */

@@ -142,7 +142,12 @@ static void cut(struct usage *u, enum usage_class class, int64_t max)
 
 void bound_clamp(const struct price_bound *b, struct usage *u)
 {
-	usage_clamp(u, b->input_tokens_max, b->output_tokens_max);
+	usage_clamp(u, b->input_tokens_max, b->output_tokens_max * b->choices);
+	if (b->output_tokens_max ==
+	    0) /* known to put out none, which usage_clamp() takes for not known */
+		for (enum usage_class c = USAGE_out_text; c <= USAGE_out_image; c++)
+			cut(u, c, 0);
+	cut(u, USAGE_requests, 1);
 	cut(u, USAGE_chars, b->chars_max);
 	cut(u, USAGE_audio_in_ms, b->audio_in_ms_max);
 }

@@ -122,7 +122,10 @@ struct call {
 	int64_t choices;    /* n, at least 1 */
 	uint32_t needs;	    /* capability bits, read off the call itself */
 	bool media_by_url;  /* size unknown: the input bound is the context window */
-	size_t body_bytes;  /* for the input bound: every byte may be a token */
+	/* The caller's field that may cost what no hold bounds: a tool that the provider runs itself (rounds of its own, counted
+	 * by the search or the session), another model than the one that is priced. NULL: none. Static. */
+	const char *beyond_hold;
+	size_t body_bytes; /* for the input bound: every byte may be a token */
 	int64_t media_tokens_max; /* what inline media may cost beyond their own bytes: add it to the bound */
 	size_t text_bytes; /* of the messages' text alone: for a lower bound of the input */
 	struct call_counts counts;

@@ -529,7 +529,8 @@ static enum flow_state flow_encode(struct flow *f)
 	}
 	switch (rc) {
 	case RC_OK:
-		return c->source == BILLING_PLATFORM ? FLOW_AUTHORISE : FLOW_OPEN;
+		return c->source == BILLING_PLATFORM && !flow_is_free(f) ? FLOW_AUTHORISE
+									 : FLOW_OPEN;
 	case RC_UNSUPPORTED:
 		return pass_over_field(f, &err);
 	case RC_INVALID:
@@ -904,23 +905,11 @@ static enum flow_state flow_settle(struct flow *f)
 {
 	const int64_t left_ms = f->deadline_ms - clock_mono_ms();
 	int64_t wait_ms = left_ms > FLOW_SETTLE_MIN_MS ? left_ms : FLOW_SETTLE_MIN_MS;
-	enum rc rc = RC_NOT_FOUND;
 
 	loop_timer_clear(&f->keepalive);
 	loop_timer_clear(&f->drain);
 	flow_usage_complete(f);
-	f->rating = (struct rating){.lines = 0};
-	if (f->target->price)
-		rc = price_rate(f->target->price, &f->usage, &f->rating);
-	f->rated = rc == RC_OK;
-	if (!f->rated && f->target->source == BILLING_PLATFORM) {
-		/* Beyond what can be rated: the whole hold is taken, flagged, for finance to look at. */
-		log_error("usage cannot be rated", LOG_STR("target", f->target->target),
-			  LOG_STR("rc", rc_name(rc)));
-		f->usage.flags |= USAGE_FLAG_CLASS_UNPRICED;
-		f->rating.amount = f->hold.amount;
-		f->rated = true;
-	}
+	flow_rate(f);
 	flow_note_attempt(f,
 			  f->class == ERROR_none      ? "ok"
 			  : f->revoked != REVOKED_NOT ? "revoked"

@@ -14,15 +14,17 @@ static int64_t estimate_tokens(int64_t bytes)
 	return (bytes + FLOW_BYTES_PER_TOKEN - 1) / FLOW_BYTES_PER_TOKEN;
 }
 
-/* A counter past what the call could use is clamped and flagged: a provider's slip is never the org's cost. The
- * bounds are those the hold was made with. */
+/* A counter past what the call could use is clamped and flagged: a provider's slip is never the org's cost. On the
+ * platform's account the bounds are those the hold was made with. */
 static void usage_bound(struct flow *f)
 {
 	int64_t window = f->target->info ? f->target->info->context_window : 0;
-	int64_t output = f->call.max_output ? f->call.max_output : f->target->max_output_cap;
+	int64_t output = f->call.max_output;
 
-	if (window <= 0 && f->target->source == BILLING_PLATFORM)
-		window = PLAN_WINDOW_UNKNOWN_TOKENS;
+	if (f->target->source == BILLING_PLATFORM) {
+		bound_clamp(&f->target->bound, &f->usage);
+		return;
+	}
 	if (window > 0 && output > window)
 		output = window;
 	usage_clamp(&f->usage, window, output * f->call.choices);
@@ -40,7 +42,6 @@ static bool is_priced(const struct flow *f)
 static void usage_of_operation(struct flow *f, enum billing_basis missing, bool insured)
 {
 	const uint32_t flags = f->usage.flags;
-	struct price_bound b;
 
 	f->basis = BASIS_PROVIDER_USAGE;
 	if (!f->usage.present || !is_priced(f)) {
@@ -50,10 +51,8 @@ static void usage_of_operation(struct flow *f, enum billing_basis missing, bool 
 		if (insured)
 			memset(f->usage.n, 0, sizeof f->usage.n);
 	}
-	if (f->target->source != BILLING_PLATFORM)
-		return;
-	bound_of_call(&f->call, f->target->info, &b);
-	bound_clamp(&b, &f->usage);
+	if (f->target->source == BILLING_PLATFORM)
+		bound_clamp(&f->target->bound, &f->usage);
 }
 
 /* A stream that broke off had counted up to some event before its end, often only the input (Anthropic's first event): what
@@ -77,6 +76,11 @@ void flow_usage_complete(struct flow *f)
 						     : BASIS_EST_PARTIAL;
 	const bool insured = cut && f->text_bytes == 0 && !flow_is_abandoned(f);
 
+	if (flow_is_free(f)) {
+		f->usage = USAGE_NONE; /* a count of tokens is an answer, and nobody's use of any */
+		f->basis = BASIS_NONE;
+		return;
+	}
 	if (bound_is_for(&f->call)) {
 		usage_of_operation(f, missing, insured);
 		return;
@@ -97,6 +101,36 @@ void flow_usage_complete(struct flow *f)
 			usage_of_cut(f);
 	}
 	usage_bound(f);
+}
+
+/* Beyond what can be rated: the whole hold is taken, flagged, for finance to look at. */
+static void take_hold(struct flow *f, enum rc rc)
+{
+	log_error("usage cannot be rated", LOG_STR("target", f->target->target),
+		  LOG_STR("rc", rc_name(rc)));
+	f->usage.flags |= USAGE_FLAG_CLASS_UNPRICED;
+	f->rating = (struct rating){.amount = f->hold.amount};
+	f->rated = true;
+}
+
+void flow_rate(struct flow *f)
+{
+	const struct price_model *price = flow_is_free(f) ? NULL : f->target->price;
+	const bool platform = f->target->source == BILLING_PLATFORM;
+	enum rc rc = RC_NOT_FOUND;
+
+	f->rating = (struct rating){.lines = 0};
+	if (price)
+		rc = platform ? price_rate_within(price, f->hold.amount, &f->usage, &f->rating)
+			      : price_rate(price, &f->usage, &f->rating);
+	f->rated = rc == RC_OK;
+	if (!platform || flow_is_free(f))
+		return;
+	if (!f->rated)
+		take_hold(f, rc);
+	else if (f->rating.flags & USAGE_FLAG_CLASS_UNPRICED)
+		log_warn("some of the usage has no price of its own",
+			 LOG_STR("target", f->target->target));
 }
 
 struct billing_charge flow_charge(struct flow *f, bool is_void)

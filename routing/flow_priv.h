@@ -130,6 +130,12 @@ static inline bool flow_translates(const struct flow *f)
 	return f->to.dialect != f->call.dialect;
 }
 
+/* Is nothing held for the call and nothing booked but that it was? To count tokens is free everywhere. */
+static inline bool flow_is_free(const struct flow *f)
+{
+	return f->call.operation == OPERATION_count_tokens;
+}
+
 /* Does silence need a word? Not where what is sent is sound. */
 static inline bool flow_has_keepalive(const struct flow *f)
 {
@@ -176,6 +182,8 @@ enum rc revoke_words(struct flow *f); /* fills f->err from f->revoked */
 /* flow_charge.c */
 /* Usage that was not stated is estimated; all of it is cut to the bounds of the hold. */
 void flow_usage_complete(struct flow *f);
+/* What that costs, and never more than the hold. */
+void flow_rate(struct flow *f);
 /* The charge; its strings live in the flow's arena. */
 struct billing_charge flow_charge(struct flow *f, bool is_void);
 

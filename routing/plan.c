@@ -25,6 +25,12 @@
 /* Injected for a platform call where neither caller nor catalogue name a maximum. */
 #define OUTPUT_CAP_DEFAULT_TOKENS INT64_C(16384)
 #define TOKENS_MAX		  (INT64_C(1) << 40) /* keeps the sums far from overflow */
+/* What a vendor tells its model of its own account where there are tools or a form to keep: Anthropic states up to some 800
+ * tokens. Without these a body has more bytes than its question and a vendor's marks have tokens. */
+#define INPUT_BESIDE_TOKENS 1024
+/* No sound is sent with fewer than 4 kbit a second, none is heard at less than a token a second. */
+#define SOUND_MS_PER_BYTE  2
+#define SOUND_MS_PER_TOKEN 1000
 
 struct build {
 	const struct plan_input *in;
@@ -238,7 +244,22 @@ static bool judge_cooldown(const struct plan_input *in, struct candidate *c)
 	return false;
 }
 
-/* The most the call can cost at the platform's prices; fills hold and the cap that makes it true. */
+/* The field by which the call may cost what no hold bounds; NULL: none. OpenRouter searches for a model of this ending. */
+static const char *beyond_hold(const struct call *call, const struct candidate *c)
+{
+	const struct str online = STR(":online");
+
+	if (call->beyond_hold)
+		return call->beyond_hold;
+	return c->model.len > online.len && str_is(str_from(c->provider->id), "openrouter") &&
+			       str_eq(str_slice(c->model, c->model.len - online.len, c->model.len),
+				      online)
+		       ? "model"
+		       : NULL;
+}
+
+/* The most the call can cost at the platform's prices; fills hold and the cap that makes it true. RC_NOT_FOUND: it has no
+ * price. RC_UNSUPPORTED: it has no bound. */
 static enum rc bound(const struct plan_input *in, struct candidate *c)
 {
 	const struct call *call = in->call;
@@ -246,9 +267,14 @@ static enum rc bound(const struct plan_input *in, struct candidate *c)
 	int64_t output = call->max_output;
 	struct price_bound pb = {.any_unit = false};
 
+	if (call->operation ==
+	    OPERATION_count_tokens) /* free everywhere, whatever the model costs */
+		return RC_OK;
+	if (beyond_hold(call, c))
+		return RC_UNSUPPORTED;
 	if (bound_is_for(call)) {
-		bound_of_call(call, c->info, &pb);
-		return c->price ? price_bound_cost(c->price, &pb, &c->hold) : RC_NOT_FOUND;
+		bound_of_call(call, c->info, &c->bound);
+		return c->price ? price_bound_cost(c->price, &c->bound, &c->hold) : RC_NOT_FOUND;
 	}
 	if (output == 0) {
 		output = c->info && c->info->max_output > 0 ? c->info->max_output
@@ -261,11 +287,28 @@ static enum rc bound(const struct plan_input *in, struct candidate *c)
 	pb.output_tokens_max = window > 0 ? least(output, window) : output;
 	pb.input_tokens_max =
 		least(in->input_tokens_max, TOKENS_MAX) + least(call->media_tokens_max, TOKENS_MAX);
+	if (call->needs & (CAP_TOOLS | CAP_JSON))
+		pb.input_tokens_max += INPUT_BESIDE_TOKENS;
 	if (in->input_is_window || call->media_by_url)
 		pb.input_tokens_max = window > 0 ? window : PLAN_WINDOW_UNKNOWN_TOKENS;
 	else if (window > 0)
 		pb.input_tokens_max = least(pb.input_tokens_max, window);
-	return c->price ? price_bound_cost(c->price, &pb, &c->hold) : RC_NOT_FOUND;
+	if (call->needs & CAP_AUDIO_IN)
+		pb.audio_in_ms_max = call->media_by_url
+					     ? pb.input_tokens_max * SOUND_MS_PER_TOKEN
+					     : (int64_t)call->body_bytes * SOUND_MS_PER_BYTE;
+	c->bound = pb;
+	if (!c->price)
+		return RC_NOT_FOUND;
+	if (!price_has(c->price, USAGE_audio_in_ms)) /* the sound is sold as tokens */
+		pb.audio_in_ms_max = 0;
+	return price_bound_cost(c->price, &pb, &c->hold);
+}
+
+static void judge_unbounded(const struct call *call, struct candidate *c)
+{
+	c->beyond_hold = beyond_hold(call, c);
+	reason(c, "price_unknown");
 }
 
 static void judge(struct build *b, const struct selector *s, struct candidate *c)
@@ -284,6 +327,8 @@ static void judge(struct build *b, const struct selector *s, struct candidate *c
 	else if (!judge_provider(in->call, c) || !judge_capabilities(in->call, c) ||
 		 !judge_state(in->call, c) || !judge_context(in, c))
 		return;
+	else if (bounded == RC_UNSUPPORTED)
+		judge_unbounded(in->call, c);
 	else if (bounded != RC_OK)
 		reason(c, "price_unknown");
 	else if (!judge_cooldown(in, c))
@@ -634,6 +679,8 @@ static void refuse(struct plan *p)
 		broke += str_is(why, "insufficient_credits") || str_is(why, "limit_reached");
 		too_long += str_is(why, "context_too_long");
 		no_state += c->no_state;
+		if (c->beyond_hold)
+			p->beyond_hold = c->beyond_hold;
 	}
 	if (p->retry_after_ms > 0)
 		p->refusal = "no_route";
@@ -641,6 +688,8 @@ static void refuse(struct plan *p)
 		p->refusal = "insufficient_quota";
 	else if (no_state > 0)
 		p->refusal = "state_not_found";
+	else if (p->beyond_hold)
+		p->refusal = "unsupported_parameter";
 	else if (too_long > 0 && too_long == p->candidates_count)
 		p->refusal = "context_length_exceeded";
 	else
@@ -698,6 +747,19 @@ static enum rc state_refused(const struct call_state *s, struct err *err)
 	return response ? RC_INVALID : RC_NOT_FOUND;
 }
 
+static enum rc beyond_refused(const char *field, struct err *err)
+{
+	(void)err_set(
+		err, RC_INVALID, "unsupported_parameter",
+		"%s may cost more than can be held for a call: what the provider runs or chooses "
+		"itself has no price that bounds it, so it is not offered on the platform's "
+		"accounts.",
+		field);
+	err_hint(err, "Leave it out, or use a provider profile of your own.");
+	err_field(err, "%s", field);
+	return RC_INVALID;
+}
+
 enum rc route_plan_refused(const struct plan *p, struct err *err)
 {
 	struct str code = str_from(p->refusal);
@@ -711,6 +773,8 @@ enum rc route_plan_refused(const struct plan *p, struct err *err)
 		err_hint(err, "Add credits, ask for less output, or use a profile of your own.");
 	} else if (str_is(code, "state_not_found")) {
 		rc = state_refused(p->state, err);
+	} else if (str_is(code, "unsupported_parameter")) {
+		rc = beyond_refused(p->beyond_hold, err);
 	} else if (str_is(code, "context_length_exceeded")) {
 		rc = err_set(err, RC_INVALID, "context_length_exceeded",
 			     "The request is longer than the context window of every target.");

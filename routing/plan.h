@@ -40,10 +40,12 @@ struct candidate {
 	const struct model_info *info;	 /* NULL: not in the catalogue */
 	const struct price_model *price; /* NULL: none */
 	enum billing_source source;
-	money_t hold;		/* worst case; zero unless platform */
-	int64_t max_output_cap; /* to inject when the caller set none */
-	bool use;		/* false: passed over */
-	bool no_state;		/* ... because what the call builds on is not there */
+	money_t hold;		  /* worst case; zero unless platform */
+	struct price_bound bound; /* what it was made with: no more is charged */
+	int64_t max_output_cap;	  /* to inject when the caller set none */
+	bool use;		  /* false: passed over */
+	bool no_state;		  /* ... because what the call builds on is not there */
+	const char *beyond_hold;  /* ... because of this field of the call: its cost has no bound */
 	char reason
 		[64]; /* "capability_missing:vision", "cooling_down:rate_limit:42", ... ; "" when used */
 	int64_t retry_after_ms; /* for cooling_down */
@@ -58,9 +60,9 @@ struct plan {
 	bool allow_platform_fallback;
 	int64_t max_attempts, timeout_ms;
 	/* when usable is 0 */
-	const char *
-		refusal; /* "model_not_found", "no_route", "insufficient_quota", "invalid_request_error", ... */
-	int64_t retry_after_ms;		/* > 0: it passes with time */
+	const char *refusal;	/* "no_route", "insufficient_quota", "unsupported_parameter", ... */
+	int64_t retry_after_ms; /* > 0: it passes with time */
+	const char *beyond_hold;	/* refusal unsupported_parameter: which field */
 	const struct call_state *state; /* refusal state_not_found: which */
 };
 /* RC_NOT_FOUND: no profile serves that model (err says which). RC_DENIED: the call's agent is disabled. Allocates in `mem` only. */

@@ -205,14 +205,30 @@ static enum rc read_tools(struct reading *r, const struct json *root)
 			return bad(r->err, "tools", "has an entry that is no object");
 		r->c->needs |= CAP_TOOLS;
 		/* what a search or a fetched page brings is input, too */
-		if (json_string(json_get(tool, "type"), &type) && !is_own_tool(type))
+		if (json_string(json_get(tool, "type"), &type) && !is_own_tool(type)) {
 			r->c->media_by_url = true;
+			r->c->beyond_hold = "tools";
+		}
 	}
 	if (json_len(json_get(root, "mcp_servers")) > 0) {
 		r->c->needs |= CAP_TOOLS;
 		r->c->media_by_url = true;
+		r->c->beyond_hold = "mcp_servers";
 	}
 	return RC_OK;
+}
+
+/* Beta: another model answers, or the same at a multiple of its price. */
+static void read_dearer(struct call *c, const struct json *root)
+{
+	struct str s;
+
+	if (json_len(json_get(root, "fallbacks")) > 0)
+		c->beyond_hold = "fallbacks";
+	if (json_string(json_get(root, "speed"), &s) && !str_is(s, "standard"))
+		c->beyond_hold = "speed";
+	if (json_string(json_get(root, "inference_geo"), &s) && !str_is(s, "global"))
+		c->beyond_hold = "inference_geo";
 }
 
 static enum rc read_format(struct reading *r, const struct json *root)
@@ -267,6 +283,7 @@ static enum rc read_request(const struct dialect *d, struct str body, struct are
 	TRY(read_content(&r, json_get(c.body, "system"), "system"));
 	TRY(read_messages(&r, c.body));
 	TRY(read_tools(&r, c.body));
+	read_dearer(&c, c.body);
 	TRY(read_format(&r, c.body));
 	TRY(read_container(&r, c.body));
 	*ret = c;

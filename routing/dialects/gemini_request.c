@@ -191,7 +191,7 @@ static enum rc read_tools(struct reading *r, const struct json *root)
 	if (json_type(tools) != JSON_ARRAY)
 		return bad(r->err, "tools", "must be an array");
 	while (json_next(&it, NULL, &tool)) {
-		const struct json *functions;
+		const struct json *functions, *computer;
 
 		if (json_type(tool) != JSON_OBJECT)
 			return bad(r->err, "tools", "has an entry that is no object");
@@ -202,6 +202,10 @@ static enum rc read_tools(struct reading *r, const struct json *root)
 		/* what a tool of the vendor's own finds becomes input, and nothing here says how much */
 		if (json_len(tool) > (functions ? 1u : 0u))
 			r->call->media_by_url = true;
+		/* ... but a computer, which is the caller's own, they all run at the vendor's */
+		TRY(member(tool, "computerUse", "tools", &computer, r->err));
+		if (json_len(tool) > (functions ? 1u : 0u) + (computer ? 1u : 0u))
+			r->call->beyond_hold = "tools";
 	}
 	return RC_OK;
 }

@@ -226,6 +226,28 @@ static enum rc read_needs(const struct json *root, struct call *c, struct err *e
 	return RC_OK;
 }
 
+/* What a provider runs itself (Kimi's builtin_function, OpenRouter's plugins, xAI's live search), and models beside the one
+ * that is priced. */
+static void read_beyond(struct call *c)
+{
+	static const char *const fields[] = {"web_search_options", "search_parameters", "plugins",
+					     "models"};
+	struct json_iter it = json_iter(json_get(c->body, "tools"));
+	struct json *tool;
+	struct str type;
+
+	while (json_next(&it, NULL, &tool))
+		if (json_string(json_get(tool, "type"), &type) && !str_is(type, "function") &&
+		    !str_is(type, "custom"))
+			c->beyond_hold = "tools";
+	for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+		const struct json *v = json_get(c->body, fields[i]);
+
+		if (!json_is_null(v) && (json_type(v) != JSON_ARRAY || json_len(v) > 0))
+			c->beyond_hold = fields[i];
+	}
+}
+
 static enum rc decode_request(const struct call_head *head, struct str body, struct arena *mem,
 			      struct call *ret, struct err *err)
 {
@@ -246,6 +268,7 @@ static enum rc decode_request(const struct call_head *head, struct str body, str
 	TRY(read_max_output(c.body, &c, err));
 	TRY(read_int(c.body, "n", OPENAI_CHOICES_MAX, &c.choices, err));
 	TRY(read_needs(c.body, &c, err));
+	read_beyond(&c);
 	*ret = c;
 	return RC_OK;
 }

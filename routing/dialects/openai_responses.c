@@ -283,6 +283,35 @@ static enum rc read_input(struct call *c, struct arena *mem, struct err *err)
 
 /* --- the rest --- */
 
+/* A shell without a place is the caller's; a search over deferred tools is, where it says so. */
+static bool is_own_tool(const struct json *tool, struct str type)
+{
+	static const char *const own[] = {"function", "custom", "namespace", "local_shell",
+					  "apply_patch"};
+	struct str place;
+
+	for (size_t i = 0; i < ARRAY_LEN(own); i++)
+		if (str_is(type, own[i]))
+			return true;
+	if (str_is(type, "shell"))
+		return !json_string(json_get(json_get(tool, "environment"), "type"), &place) ||
+		       str_is(place, "local");
+	if (str_is(type, "tool_search"))
+		return json_string(json_get(tool, "execution"), &place) && str_is(place, "client");
+	return str_starts(type, STR("computer"));
+}
+
+/* OpenRouter's: searches, and models beside the one that is priced. */
+static void read_dearer(struct call *c)
+{
+	if (json_len(json_get(c->body, "plugins")) > 0)
+		c->beyond_hold = "plugins";
+	if (json_len(json_get(c->body, "models")) > 0)
+		c->beyond_hold = "models";
+	if (!json_is_null(json_get(c->body, "prompt"))) /* it may bring tools of its own */
+		c->beyond_hold = "prompt";
+}
+
 static enum rc read_tools(struct call *c, struct err *err)
 {
 	const struct json *tools = json_get(c->body, "tools");
@@ -302,6 +331,8 @@ static enum rc read_tools(struct call *c, struct err *err)
 		/* what a hosted tool brings back is input, too, and nobody knows how much */
 		if (!str_is(type, "function") && !str_is(type, "custom"))
 			c->media_by_url = true;
+		if (!is_own_tool(tool, type))
+			c->beyond_hold = "tools";
 	}
 	return RC_OK;
 }
@@ -334,6 +365,7 @@ static enum rc read_question(struct str body, struct arena *mem, struct call *c,
 	TRY(read_input(c, mem, err));
 	TRY(read_states(c, mem, err));
 	TRY(read_tools(c, err));
+	read_dearer(c);
 	return read_format(c, err);
 }
 

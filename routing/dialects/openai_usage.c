@@ -14,6 +14,7 @@
 #define DECIMAL_EXPONENT_MAX 9999 /* past it a value is zero or the clamp either way */
 #define TICKS_PER_NANO	     10	  /* cost_in_usd_ticks: 1 USD is 10^10 ticks */
 #define COST_SCALE	     9	  /* decimal places of a nano-credit */
+#define SECONDS_SCALE	     6
 
 struct decimal {
 	unsigned __int128 digits;
@@ -279,6 +280,21 @@ static void cost_read(const struct json *usage, struct usage *u)
 	}
 }
 
+/* Mistral's, beside its tokens: a started millisecond counts. */
+static void seconds_read(const struct json *usage, struct usage *u)
+{
+	const struct json *seconds = json_get(usage, "prompt_audio_seconds");
+	int64_t micros;
+
+	if (json_is_null(seconds))
+		return;
+	if (number_scaled(seconds, SECONDS_SCALE, &micros) != RC_OK || micros < 0 ||
+	    micros / 1000 >= USAGE_UNITS_MAX)
+		u->flags |= USAGE_FLAG_CLAMPED;
+	else
+		u->n[USAGE_audio_in_ms] = micros / 1000 + (micros % 1000 != 0);
+}
+
 static void usage_read(const struct json *usage, const struct names *names, struct usage *ret)
 {
 	struct totals t = {0};
@@ -293,6 +309,7 @@ static void usage_read(const struct json *usage, const struct names *names, stru
 		settle_totals(&t, &u);
 		map_input(&t, &u);
 		map_output(&t, &u);
+		seconds_read(usage, &u);
 	}
 	*ret = u;
 }

@@ -252,7 +252,9 @@ START_TEST(what_has_no_price_is_refused_never_free)
 	u.n[USAGE_out_text] = 1;
 	ck_assert_int_eq(price_rate(m, &u, &r), RC_NOT_FOUND);
 	u = USAGE_NONE;
-	u.n[USAGE_searches] = 1;
+	u.n[USAGE_chars] = 1;
+	ck_assert_int_eq(price_rate(m, &u, &r), RC_NOT_FOUND);
+	u.n[USAGE_audio_in_ms] = 1;
 	ck_assert_int_eq(price_rate(m, &u, &r), RC_NOT_FOUND);
 	ck_assert_int_eq(r.version, 42); /* untouched */
 	ck_assert_int_eq(price_bound_cost(m, &BOUND(10, 10, 1), &bound), RC_NOT_FOUND);
@@ -264,6 +266,45 @@ START_TEST(what_has_no_price_is_refused_never_free)
 	m = price_find(b, STR("p"), STR("free"));
 	ck_assert_int_eq(price_bound_cost(m, &BOUND(10, 10, 1), &bound), RC_OK);
 	ck_assert_int_eq(bound.nano, 0);
+	price_book_unref(b);
+}
+END_TEST
+
+/* A search that nobody asked for has no price: the tokens are charged, and it is told. */
+START_TEST(what_is_counted_beside_tokens_never_takes_all)
+{
+	const struct price_row rows[] = {row("p", "m", USAGE_in_text, 1000, 1),
+					 row("p", "m", USAGE_out_text, 3000, 1),
+					 row("p", "s", USAGE_in_text, 1000, 1),
+					 row("p", "s", USAGE_searches, 10000000, 1000),
+					 row("p", "t", USAGE_audio_in_ms, 5, 1)};
+	struct price_book *b = book(rows, ARRAY_LEN(rows));
+	const struct price_model *s = price_find(b, STR("p"), STR("s"));
+	struct usage u = USAGE_NONE;
+	struct rating r;
+
+	u.n[USAGE_in_text] = 10;
+	u.n[USAGE_out_text] = 2;
+	u.n[USAGE_searches] = 3;
+	u.n[USAGE_audio_in_ms] = 4000; /* Mistral's, of what was counted in tokens */
+	ck_assert_int_eq(rated(b, "p", "m", &u, USAGE_FLAG_CLASS_UNPRICED), 16000);
+	/* sold by time: tokens that a provider counts, too, are not what is charged */
+	ck_assert_int_eq(rated(b, "p", "t", &u, USAGE_FLAG_CLASS_UNPRICED), 20000);
+	/* a price for it, and a hold that was not made for it */
+	u = USAGE_NONE;
+	u.n[USAGE_in_text] = 10;
+	u.n[USAGE_searches] = 3;
+	ck_assert_int_eq(rated(b, "p", "s", &u, 0), 40000);
+	ck_assert_int_eq(price_rate_within(s, money_nano(40000), &u, &r), RC_OK);
+	ck_assert_uint_eq(u.flags, 0);
+	ck_assert_int_eq(price_rate_within(s, money_nano(39999), &u, &r), RC_OK);
+	ck_assert_int_eq(r.amount.nano, 30000);
+	ck_assert_int_eq(u.n[USAGE_searches], 2);
+	ck_assert_uint_eq(u.flags, USAGE_FLAG_CLAMPED);
+	ck_assert_int_eq(price_rate_within(s, money_nano(10000), &u, &r), RC_OK);
+	ck_assert_int_eq(r.amount.nano, 10000);
+	ck_assert_int_eq(u.n[USAGE_searches], 0);
+	ck_assert_int_eq(price_rate_within(s, money_nano(9999), &u, &r), RC_TOO_LARGE);
 	price_book_unref(b);
 }
 END_TEST
@@ -597,6 +638,7 @@ int main(void)
 	tcase_add_test(t, recorded_usage_costs_what_was_worked_out_by_hand);
 	tcase_add_test(t, missing_classes_take_their_parents_price);
 	tcase_add_test(t, what_has_no_price_is_refused_never_free);
+	tcase_add_test(t, what_is_counted_beside_tokens_never_takes_all);
 	tcase_add_test(t, a_band_holds_for_the_whole_request_strictly_above);
 	tcase_add_test(t, the_served_tier_overrides_and_the_rest_stays);
 	tcase_add_test(t, no_call_within_its_bound_costs_more);

@@ -141,7 +141,17 @@ START_TEST(mistral_audio_seconds_are_no_tokens)
 	struct usage u = read_usage("{\"prompt_tokens\":4,\"completion_tokens\":6,"
 				    "\"total_tokens\":10,\"prompt_audio_seconds\":203}");
 
+	/* ... and counted beside them: a started millisecond is one */
+	ck_assert_int_eq(u.n[USAGE_audio_in_ms], 203000);
+	u.n[USAGE_audio_in_ms] = 0;
 	check(&u, 4, 0, 0, 0, 6, 0);
+	u = read_usage("{\"prompt_tokens\":4,\"completion_tokens\":6,"
+		       "\"prompt_audio_seconds\":1.00001}");
+	ck_assert_int_eq(u.n[USAGE_audio_in_ms], 1001);
+	u = read_usage("{\"prompt_tokens\":4,\"completion_tokens\":6,"
+		       "\"prompt_audio_seconds\":-1}");
+	ck_assert_int_eq(u.n[USAGE_audio_in_ms], 0);
+	ck_assert_uint_eq(u.flags, USAGE_FLAG_CLAMPED);
 }
 END_TEST
 

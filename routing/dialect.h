@@ -80,7 +80,8 @@ struct dialect {
 	enum error_shape errors;
 	const char *keepalive; /* for a stream that has nothing to say */
 	bool finish_ends; /* its streams end with the last finish; else only with their terminal event */
-	const char *terminator; /* what stands behind such a stream: added where a provider left it out; NULL: nothing */
+	const char *
+		terminator; /* what stands behind such a stream: added where a provider left it out; NULL: nothing */
 	/* Its answer may be bytes of one of these types, relayed as they come (a stream that has no events); ends with NULL. NULL:
 	 * never. What the caller is told of the type is one of these words and nothing that a provider made up. */
 	const char *const *media;

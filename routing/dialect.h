@@ -47,6 +47,10 @@ struct dialect_head {
 	struct str character_cost, character_count; /* as sent; len 0: absent */
 };
 
+/* Who writes a body anew reserves what the caller's has, and this: grown bit by bit a large one would stand there twice
+ * at each step. */
+#define OUTGOING_SLACK 4096
+
 /* For encode_request(): the caller's body with `edits` of its top level, all else byte for byte. A large one is not
  * copied; what is edited is. `c->body` may be NULL where `n` is 0. RC_TOO_LARGE: past the cap of `out->body`. */
 MUST_CHECK enum rc outgoing_pass(const struct call *c, const struct json_edit *edits, size_t n,

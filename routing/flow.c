@@ -25,7 +25,6 @@
 #define FLOW_ARENA_MAX (512u << 20) /* decode tree, plan, what stands between two dialects */
 #define FLOW_ARENA_RESERVE                                                                         \
 	(64u << 20) /* names of fields, ids: some hundred bytes for each of CHAT_PARTS_MAX */
-#define FLOW_BODY_SLACK	     4096 /* what a body may grow by in another dialect without another malloc */
 #define FLOW_CONNECT_MS	     5000
 #define FLOW_FIRST_BYTE_MS   60000
 #define FLOW_IDLE_MS	     90000
@@ -504,9 +503,9 @@ static void target_by(struct flow *f, const struct provider_endpoint *e)
 		.path = upstream_path(e, c->model, f->call.stream, f->mem),
 		.content_type = STR("application/json"),
 	};
-	/* Written anew it is about as long. Grown bit by bit a large one would stand there twice at each step. */
+	/* written anew it is about as long */
 	if (flow_translates(f) &&
-	    buf_reserve(&f->body, f->call.body_bytes + FLOW_BODY_SLACK) != RC_OK)
+	    buf_reserve(&f->body, f->call.body_bytes + OUTGOING_SLACK) != RC_OK)
 		return; /* past the cap: whoever writes is told */
 }
 

@@ -186,9 +186,9 @@ static enum rc encode_one(const struct call *c, const struct dialect_target *t, 
 
 	(void)err;
 	if (!json_get(c->body, "model") || names_model(c->body, t->model))
-		return buf_append(out->body, c->body_text);
+		return outgoing_pass(c, NULL, 0, mem, out);
 	TRY(quoted_model(t, mem, &edit.raw_json));
-	return json_write_edited(c->body, &edit, 1, out->body);
+	return outgoing_pass(c, &edit, 1, mem, out);
 }
 
 static enum rc encode_batch(const struct call *c, const struct dialect_target *t, struct arena *mem,
@@ -206,7 +206,7 @@ static enum rc encode_batch(const struct call *c, const struct dialect_target *t
 	while (json_next(&it, NULL, &one))
 		same &= names_model(one, t->model);
 	if (same)
-		return buf_append(out->body, c->body_text);
+		return outgoing_pass(c, NULL, 0, mem, out);
 	TRY(quoted_model(t, mem, &edit.raw_json));
 	it = json_iter(requests);
 	while (json_next(&it, NULL, &one)) {
@@ -216,7 +216,7 @@ static enum rc encode_batch(const struct call *c, const struct dialect_target *t
 	}
 	TRY(buf_append_char(&list, ']'));
 	whole.raw_json = buf_str(&list);
-	return json_write_edited(c->body, &whole, 1, out->body);
+	return outgoing_pass(c, &whole, 1, mem, out);
 }
 
 static void put_request(struct json_out *o, const struct embed *e, const struct embed_input *in,

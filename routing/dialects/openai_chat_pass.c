@@ -700,6 +700,7 @@ enum rc openai_chat_encode_request(const struct call *c, const struct dialect_ta
 	pass_sampling(&p);
 	if (!p.messages && !has_closed_field(&p))
 		return outgoing_pass(c, p.edits, p.edits_count, mem, out);
+	TRY(buf_reserve(out->body, c->body_text.len + OUTGOING_SLACK));
 	json_out_begin(&p.o, out->body);
 	rc = put_body(&p);
 	if (rc != RC_OK && out->body->ptr) {

@@ -208,8 +208,7 @@ static enum rc encode_request(const struct call *c, const struct dialect_target 
 	}
 	if (is_mistral(t))
 		TRY(edits_for_mistral(c, t, mem, edits, &n, out, err));
-	return n > 0 ? json_write_edited(c->body, edits, n, out->body)
-		     : buf_append(out->body, c->body_text);
+	return outgoing_pass(c, edits, n, mem, out);
 }
 
 /* Many texts in, and the answer as numbers: each dialect that asks this way has them so. */

@@ -159,11 +159,11 @@ static enum rc encode_request(const struct call *c, const struct dialect_target 
 {
 	const size_t format = format_index(c->form);
 
-	(void)mem;
 	(void)err;
 	out->content_type = c->content_type;
 	if (str_eq(c->model, t->model) && !rewrites(c))
-		return buf_append(out->body, c->body_text);
+		return outgoing_pass(c, NULL, 0, mem, out);
+	TRY(buf_reserve(out->body, c->body_text.len + OUTGOING_SLACK));
 	for (size_t i = 0; i < c->form->count; i++) {
 		const struct form_part *p = &c->form->parts[i];
 

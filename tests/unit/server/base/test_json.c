@@ -393,6 +393,28 @@ START_TEST(writes)
 }
 END_TEST
 
+/* A long string is written straight into the buffer, with all that stands around it. */
+START_TEST(writes_long_strings)
+{
+	AUTO(buf) struct buf text = BUF_INIT(1 << 20);
+	AUTO(buf) struct buf out = BUF_INIT(45000);
+	struct json *v;
+
+	ck_assert(
+		buf_printf(
+			&text,
+			"[[],{},{\"a\":{\"b\":[null,true,false,-1.50e3,\"\\\"\\\\\\n\xc3\xa9\"]}},"
+			"{\"\\u0001k\":\"%0*d\",\"z\":[[[\"\"]],0]},\"%0*d\"]",
+			JSON_BORROW_MIN, 5, JSON_BORROW_MIN + 7, 6) == RC_OK);
+	ck_assert(parse_flags(buf_str(&text), JSON_NO_DUPLICATES, &v) == RC_OK);
+	ck_assert_str_eq(written(v), text.ptr);
+	ck_assert_uint_eq(strlen(written(json_at(v, 4))), JSON_BORROW_MIN + 9);
+	ck_assert(buf_append(&out, STR("keep")) == RC_OK);
+	ck_assert(json_write(v, &out) == RC_TOO_LARGE);
+	ck_assert_str_eq(out.ptr, "keep");
+}
+END_TEST
+
 START_TEST(first_failure_sticks)
 {
 	AUTO(buf) struct buf b = BUF_INIT(10);
@@ -643,6 +665,7 @@ int main(void)
 	tcase_add_test(t, iterates);
 	tcase_add_test(t, memory_cap);
 	tcase_add_test(t, writes);
+	tcase_add_test(t, writes_long_strings);
 	tcase_add_test(t, first_failure_sticks);
 	tcase_add_test(t, every_string_survives);
 	tcase_add_test(t, edits);

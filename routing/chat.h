@@ -97,7 +97,7 @@ struct chat_turn {
 
 enum chat_tool_kind {
 	CHAT_TOOL_FUNCTION,
-	CHAT_TOOL_CUSTOM, /* free-form input, with or without a grammar: OpenAI only */
+	CHAT_TOOL_CUSTOM, /* free-form input of a chat completion; Responses' are functions */
 	CHAT_TOOL_HOSTED, /* run by the provider: web search, code execution ... */
 };
 struct chat_tool {

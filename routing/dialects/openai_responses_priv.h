@@ -36,4 +36,17 @@ enum rc responses_encode_response(struct dialect_ctx *ctx, const struct facts *f
 enum rc responses_encode_error_event(const struct err *e, struct str tollgate_json,
 				     struct buf *out);
 
+/* openai_responses_custom.c: a tool of type custom as a function with the one property "input" */
+/* Its parameters. `ret_grammar`: it has a grammar, which is only told. RC_INVALID: a grammar without its words;
+ * RC_TOO_LARGE: it does not fit in `mem`. */
+MUST_CHECK enum rc responses_custom_schema(struct arena *mem, const struct json *tool,
+					   const struct json **ret_schema, bool *ret_grammar);
+/* The input of a call as the function's arguments, and back; arguments of another shape are the input as they stand. */
+MUST_CHECK enum rc responses_custom_arguments(struct arena *mem, struct str input, struct str *ret);
+struct str responses_custom_input(struct arena *mem, struct str arguments);
+/* The names of the caller's custom tools, in order, in `mem`; `c` may be NULL. RC_TOO_LARGE: it does not fit. */
+MUST_CHECK enum rc responses_custom_names(struct arena *mem, const struct call *c, struct str **ret,
+					  size_t *ret_count);
+bool responses_is_custom(const struct str *names, size_t count, struct str name);
+
 #endif

@@ -283,7 +283,8 @@ static enum rc arguments_check(struct reading *r, struct str *arguments)
 	return RC_OK;
 }
 
-static enum rc call_item(struct reading *r, const struct json *item)
+/* `custom`: of a tool whose input is free text. */
+static enum rc call_item(struct reading *r, const struct json *item, bool custom)
 {
 	struct chat_turn *turn = turn_of_answer(r, false);
 	struct chat_part *part;
@@ -298,6 +299,8 @@ static enum rc call_item(struct reading *r, const struct json *item)
 		return bad_item(r, "call_id", "is required");
 	if (part->name.len == 0)
 		return bad_item(r, "name", "is required");
+	if (custom)
+		return responses_custom_arguments(r->mem, text_of(item, "input"), &part->arguments);
 	return arguments_check(r, &part->arguments);
 }
 
@@ -399,8 +402,10 @@ static enum rc read_item(struct reading *r, const struct json *item)
 	if (type.len == 0 || str_is(type, "message"))
 		return message_item(r, item);
 	if (str_is(type, "function_call"))
-		return call_item(r, item);
-	if (str_is(type, "function_call_output"))
+		return call_item(r, item, false);
+	if (str_is(type, "custom_tool_call"))
+		return call_item(r, item, true);
+	if (str_is(type, "function_call_output") || str_is(type, "custom_tool_call_output"))
 		return result_item(r, item);
 	if (str_is(type, "reasoning"))
 		return reasoning_item(r, item);
@@ -450,6 +455,19 @@ static int tristate(const struct json *v)
 	return json_bool(v, &b) ? b : -1;
 }
 
+static enum rc custom_tool(struct reading *r, const struct json *v, size_t i,
+			   struct chat_tool *tool)
+{
+	bool grammar;
+	enum rc rc = responses_custom_schema(r->mem, v, &tool->parameters, &grammar);
+
+	if (rc == RC_INVALID)
+		return bad(r, "tools", "has a grammar without syntax or definition");
+	if (rc == RC_OK && grammar)
+		hint(r, arena_printf(r->mem, "tools[%zu].format", i));
+	return rc;
+}
+
 static enum rc read_tools(struct reading *r, const struct json *tools)
 {
 	const size_t most = json_len(tools);
@@ -469,21 +487,30 @@ static enum rc read_tools(struct reading *r, const struct json *tools)
 					 .description = text_of(v, "description"),
 					 .strict = tristate(json_get(v, "strict"))};
 		const struct str type = text_of(v, "type");
+		const bool custom = str_is(type, "custom");
 
-		if (!str_is(type, "function")) { /* run by OpenAI, or of free form */
+		if (!custom && !str_is(type, "function")) { /* run by OpenAI */
 			need(r, arena_printf(r->mem, "tools[%zu].%.*s", i,
 					     STR_FMT(str_slice(type, 0, 32))));
 			continue;
 		}
 		if (tool.name.len == 0)
 			return bad(r, "tools", "has a function without a name");
-		if (!json_is_null(json_get(v, "parameters")))
+		if (custom)
+			TRY(custom_tool(r, v, i, &tool));
+		else if (!json_is_null(json_get(v, "parameters")))
 			tool.parameters = json_get(v, "parameters");
 		if (tool.parameters && json_type(tool.parameters) != JSON_OBJECT)
 			return bad(r, "tools", "has parameters that are no object");
 		r->chat->tools[r->chat->tools_count++] = tool;
 	}
 	return RC_OK;
+}
+
+/* What the caller runs itself. */
+static bool is_callable(struct str type)
+{
+	return str_is(type, "function") || str_is(type, "custom");
 }
 
 static enum rc choice_names(struct reading *r, const struct json *tools)
@@ -499,7 +526,7 @@ static enum rc choice_names(struct reading *r, const struct json *tools)
 	while (json_next(&it, NULL, &v)) {
 		const struct str name = text_of(v, "name");
 
-		if (!str_is(text_of(v, "type"), "function") || name.len == 0)
+		if (!is_callable(text_of(v, "type")) || name.len == 0)
 			need(r, STR("tool_choice.tools"));
 		else
 			r->chat->choice_names[r->chat->choice_names_count++] = name;
@@ -523,7 +550,7 @@ static enum rc read_choice(struct reading *r, const struct json *v)
 				    : bad(r, "tool_choice", "is none of auto, none, required");
 	}
 	type = text_of(v, "type");
-	if (str_is(type, "function")) {
+	if (is_callable(type)) {
 		chat->choice = CHAT_CHOICE_NAMED;
 		chat->choice_names = ARENA_NEW(r->mem, struct str);
 		chat->choice_names[0] = text_of(v, "name");

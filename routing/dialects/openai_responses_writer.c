@@ -14,14 +14,14 @@
 #define SEQUENCE_BEHIND                                                                            \
 	2147483647 /* of an error event: the caller's own count is not known there */
 
-enum kind { KIND_TEXT, KIND_REFUSAL, KIND_REASONING, KIND_CALL, KIND_IMAGE };
+enum kind { KIND_TEXT, KIND_REFUSAL, KIND_REASONING, KIND_CALL, KIND_CUSTOM, KIND_IMAGE };
 
 struct item {
 	enum kind kind;
 	bool done;
 	const char *status; /* that it ended with */
 	struct str id;
-	struct chat_text text;	/* or arguments, or an image in base64 */
+	struct chat_text text;	/* or arguments, an image in base64, a custom tool's input */
 	struct chat_text notes; /* annotations, as JSON with commas between */
 	int64_t notes_count, chars;
 	struct str call_id, name;
@@ -37,6 +37,8 @@ struct writer {
 	bool begun;
 	struct str model;
 	struct str text_seal; /* wrapped; goes behind the text */
+	struct str *custom;   /* names of the caller's custom tools; NULL: not looked at yet */
+	size_t custom_count;
 	enum finish finish;
 };
 
@@ -45,6 +47,11 @@ struct writing {
 	struct writer *w;
 	struct buf *out; /* NULL: nothing is sent yet, only gathered */
 };
+
+static bool is_call(const struct item *item)
+{
+	return item->kind == KIND_CALL || item->kind == KIND_CUSTOM;
+}
 
 static struct writing writing_of(struct dialect_ctx *ctx, struct buf *out)
 {
@@ -88,6 +95,7 @@ static void put_item(struct json_out *o, const char *key, const struct item *ite
 		[KIND_REFUSAL] = "message",
 		[KIND_REASONING] = "reasoning",
 		[KIND_CALL] = "function_call",
+		[KIND_CUSTOM] = "custom_tool_call",
 		[KIND_IMAGE] = "image_generation_call",
 	};
 	const bool whole = !str_is(str_from(status), "in_progress");
@@ -110,10 +118,11 @@ static void put_item(struct json_out *o, const char *key, const struct item *ite
 		if (whole)
 			put_part(o, NULL, item, true);
 		json_arr_end(o);
-	} else if (item->kind == KIND_CALL) {
+	} else if (is_call(item)) {
 		json_put_str(o, "call_id", item->call_id);
 		json_put_str(o, "name", item->name);
-		json_put_str(o, "arguments", whole ? chat_text_str(&item->text) : STR(""));
+		json_put_str(o, item->kind == KIND_CALL ? "arguments" : "input",
+			     whole ? chat_text_str(&item->text) : STR(""));
 	} else if (item->kind == KIND_IMAGE) {
 		json_put_str(o, "result", whole ? chat_text_str(&item->text) : STR_NULL);
 	}
@@ -295,7 +304,7 @@ static enum rc text_event(struct writing *wr, const char *type, const struct ite
 	json_put_int(&o, "output_index", (int64_t)index_of(wr, item));
 	if (item->kind == KIND_REASONING)
 		json_put_int(&o, "summary_index", 0);
-	else if (item->kind != KIND_CALL)
+	else if (!is_call(item))
 		json_put_int(&o, "content_index", 0);
 	if (item->kind == KIND_CALL && str_is(str_from(key), "arguments"))
 		json_put_str(&o, "name", item->name);
@@ -322,6 +331,8 @@ static const struct {
 			    "response.reasoning_summary_part.done", "text", "rs"},
 	[KIND_CALL] = {"response.function_call_arguments.delta",
 		       "response.function_call_arguments.done", NULL, NULL, "arguments", "fc"},
+	[KIND_CUSTOM] = {"response.custom_tool_call_input.delta",
+			 "response.custom_tool_call_input.done", NULL, NULL, "input", "ctc"},
 	[KIND_IMAGE] = {NULL, NULL, NULL, NULL, NULL, "ig"},
 };
 
@@ -490,12 +501,19 @@ static enum rc kept(struct writing *wr, struct str s, struct str *ret)
 
 static enum rc write_call(struct writing *wr, const struct chat_delta *d)
 {
+	struct writer *w = wr->w;
 	struct item *item;
 
+	if (!w->custom)
+		TRY(responses_custom_names(wr->ctx->keep, wr->ctx->call, &w->custom,
+					   &w->custom_count));
 	TRY(open_close(wr, "completed"));
 	if (d->opaque.value.ptr)
 		TRY(seal_item(wr, seal_wrap(wr, &d->opaque, RESPONSES_SEAL_CALL)));
-	TRY(item_new(wr, KIND_CALL, &item));
+	TRY(item_new(wr,
+		     responses_is_custom(w->custom, w->custom_count, d->name) ? KIND_CUSTOM
+									      : KIND_CALL,
+		     &item));
 	item->call = d->index;
 	TRY(kept(wr, d->id, &item->call_id));
 	TRY(kept(wr, d->name, &item->name));
@@ -505,7 +523,7 @@ static enum rc write_call(struct writing *wr, const struct chat_delta *d)
 static struct item *call_at(struct writer *w, int64_t call)
 {
 	for (size_t i = w->count; i-- > 0;)
-		if (w->items[i].kind == KIND_CALL && w->items[i].call == call)
+		if (is_call(&w->items[i]) && w->items[i].call == call)
 			return &w->items[i];
 	return NULL;
 }
@@ -515,7 +533,22 @@ static enum rc write_arguments(struct writing *wr, struct item *item, struct str
 	if (!item || text.len == 0)
 		return RC_OK;
 	TRY(chat_text_add(wr->ctx->keep, &item->text, text));
-	return wr->out ? text_event(wr, words[KIND_CALL].delta, item, "delta", text) : RC_OK;
+	if (!wr->out || item->kind == KIND_CUSTOM)
+		return RC_OK;
+	return text_event(wr, words[KIND_CALL].delta, item, "delta", text);
+}
+
+/* What came as JSON is the caller's free text: known, and sent, when it is whole. */
+static enum rc custom_done(struct writing *wr, struct item *item)
+{
+	const struct str input = responses_custom_input(wr->ctx->mem, chat_text_str(&item->text));
+	struct chat_text text = {0};
+
+	TRY(chat_text_add(wr->ctx->keep, &text, input));
+	item->text = text;
+	if (!wr->out || input.len == 0)
+		return RC_OK;
+	return text_event(wr, words[KIND_CUSTOM].delta, item, "delta", input);
 }
 
 /* Where the words cited are the last that were said, that is their place; else the place is the end. */
@@ -639,6 +672,8 @@ static enum rc close_all(struct writing *wr)
 			continue;
 		if (item->kind == KIND_CALL && !item->done && item->text.len == 0)
 			TRY(write_arguments(wr, item, STR("{}"))); /* clients parse it */
+		if (item->kind == KIND_CUSTOM && !item->done)
+			TRY(custom_done(wr, item));
 		TRY(item_close(wr, &w->items[i], i + 1 == w->count ? last : "completed"));
 	}
 	return open_close(wr, w->open == w->count ? last : "completed");

@@ -138,13 +138,24 @@ static bool on_event(void *arg, const struct sse_event *ev)
 	return true;
 }
 
+/* A caller's question with a tool of free text, "p": calls of it are written as its own. */
+static struct call call_of(struct arena *mem)
+{
+	static const char body[] = "{\"tools\":[{\"type\":\"custom\",\"name\":\"p\"}]}";
+	struct json *root;
+
+	require(json_parse(str_from(body), JSON_NO_DUPLICATES, mem, &root, NULL) == RC_OK);
+	return (struct call){.choices = 1, .body = root};
+}
+
 static void play(struct play *p, struct str wire, bool translated, bool written, struct arena *mem)
 {
-	static struct call call = {.choices = 1};
 	static struct dialect_target t;
+	static struct call call;
 	struct sse s;
 
 	t = target();
+	call = call_of(mem);
 	*p = (struct play){.usage = USAGE_NONE, .written = written, .out = BUF_INIT(OUT_BYTES)};
 	p->ctx = (struct dialect_ctx){.mem = mem,
 				      .keep = mem,
@@ -177,8 +188,13 @@ static void answer(struct str body, struct arena *mem)
 	AUTO(buf) struct buf out = BUF_INIT(OUT_BYTES);
 	struct facts f = {.usage = USAGE_NONE}, back = {.usage = USAGE_NONE};
 	struct dialect_target t = target();
-	struct dialect_ctx ctx = {
-		.mem = mem, .keep = mem, .target = &t, .id = STR("018f"), .translate = true};
+	struct call call = call_of(mem);
+	struct dialect_ctx ctx = {.mem = mem,
+				  .keep = mem,
+				  .call = &call,
+				  .target = &t,
+				  .id = STR("018f"),
+				  .translate = true};
 	struct dialect_ctx again = {.mem = mem, .keep = mem};
 
 	if (d->decode_response(&ctx, body, &f) != RC_OK)

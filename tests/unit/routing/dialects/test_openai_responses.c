@@ -482,13 +482,11 @@ static const struct {
 	{OK ",\"conversation\":\"conv_1\"}", "conversation"},
 	{OK ",\"prompt\":{\"id\":\"p\"}}", "prompt"},
 	{OK ",\"tools\":[{\"type\":\"web_search\"}]}", "tools[0].web_search"},
-	{OK ",\"tools\":[{\"type\":\"custom\",\"name\":\"x\"}]}", "tools[0].custom"},
 	{OK ",\"tools\":[{\"type\":\"mcp\",\"server_label\":\"x\"}]}", "tools[0].mcp"},
 	{OK ",\"tool_choice\":{\"type\":\"web_search\"}}", "tool_choice"},
 	{OK ",\"top_logprobs\":3}", "top_logprobs"},
 	{OK ",\"include\":[\"message.output_text.logprobs\"]}", "include"},
 	{ITEMS("{\"type\":\"item_reference\",\"id\":\"x\"}") "}", "input[0].item_reference"},
-	{ITEMS("{\"type\":\"custom_tool_call\",\"name\":\"x\"}") "}", "input[0].custom_tool_call"},
 	{PARTS("{\"type\":\"input_file\",\"file_id\":\"f\"}") "}", "input[0].content[0].file_id"},
 	{PARTS("{\"type\":\"hologram\"}") "}", "input[0].content[0]"},
 };

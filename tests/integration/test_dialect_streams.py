@@ -5,6 +5,8 @@ import json
 import re
 import socket
 import threading
+import time
+from decimal import Decimal
 
 import harness
 from harness import wait_until
@@ -252,3 +254,214 @@ class Streams(harness.Case):
                     answer = self.post(caller, far)
                     self.assertEqual(answer.headers["x-tollgate-profile"], "spare", answer)
                     self.assertEqual(caller.read(answer, True).text, SAID)
+
+    # ---- errors in the midst ----------------------------------------------------------------------------------------------
+
+    TYPES = {"openai_chat": ("type", "server_error"), "openai_responses": ("code", "all_targets_failed"),
+             "anthropic_messages": ("type", "api_error"), "gemini": ("status", "UNAVAILABLE")}
+
+    def test_an_error_behind_content_is_the_dialects_own(self):
+        for provider in TELLERS + ["grok", "kimi", "openai_compatible"]:
+            for caller in CALLERS:
+                with self.subTest(caller=caller.name, provider=provider):
+                    name, *_ = self.profiles(provider, 1, spare=True)
+                    self.tg.settled()
+                    self.passes_on(name, provider)
+                    answer = self.post(caller, name, "Hello [[words=30 chunks=10 error_after=4]]")
+                    self.assertEqual(answer.status, 200, answer)
+                    part = Part(caller, answer.body)
+                    self.assertFalse(part.ended)
+                    self.assertTrue(part.text.startswith("w1 w2") and len(part.text.split()) < 30, part.text)
+                    member, word = self.TYPES[caller.name]
+                    self.assertEqual(part.error[member], word, part.error)
+                    self.assertIn(answer.headers["x-request-id"], part.blocks[-1])
+                    self.assertEqual(answer.headers["x-tollgate-profile"], name, "it had begun: nobody else is asked")
+                    row = self.row(answer)
+                    self.assertEqual((row["status"], row["attempts"][-1]["billed"]), ("settled", True))
+                    self.assertGreaterEqual(row["usage"]["out_text"], len(part.text) // 4)
+
+    def test_an_error_in_an_array_is_its_last_element(self):
+        caller = CALLERS[3]
+        for provider in TELLERS:
+            with self.subTest(provider=provider):
+                good, bad = self.profiles(provider, 2)
+                self.tg.settled()
+                for name, text in ((good, ASKED), (bad, "Hello [[words=30 chunks=10 error_after=4]]")):
+                    self.passes_on(name, provider)
+                    path, body = caller.ask(name, text, stream=True)
+                    answer = self.tg.post(path.replace("?alt=sse", ""), body, key=self.org.key)
+                    self.assertEqual(answer.headers["content-type"].split(";")[0], "application/json")
+                    chunks = answer.json
+                    said = "".join(p["text"] for c in chunks for k in c.get("candidates", []) for p in k.get("content", {}).get("parts", []))
+                    if name == good:
+                        self.assertEqual(said, SAID)
+                        self.assertEqual(chunks[-1]["candidates"][0]["finishReason"], "STOP")
+                        self.assertEqual(chunks[-1]["usageMetadata"]["candidatesTokenCount"], 6)
+                    else:
+                        self.assertTrue(said.startswith("w1 w2"), said)
+                        self.assertEqual(chunks[-1]["error"]["status"], "UNAVAILABLE")
+                        self.assertEqual([c for c in chunks[:-1] if "error" in c], [])
+
+    # ---- silence, and callers who leave ---------------------------------------------------------------------------------------
+
+    def open(self, caller, name, array=False):
+        """A stream as bytes of a connection that this test can leave."""
+        path, body = caller.ask(name, ASKED, stream=True)
+        if array:
+            path = path.replace("?alt=sse", "")
+        data = json.dumps(body).encode()
+        head = "".join(f"{k}: {v}\r\n" for k, v in caller.headers().items())
+        s = socket.create_connection((self.tg.data_host, self.tg.data_port), timeout=40 * harness.SLOW)
+        s.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {self.org.key}\r\nContent-Type: application/json\r\n{head}"
+                  f"Content-Length: {len(data)}\r\n\r\n".encode() + data)
+        return s
+
+    def until(self, s, found, got=b""):
+        while not found(got):
+            piece = s.recv(65536)
+            self.assertTrue(piece, got)
+            got += piece
+        return got
+
+    def rest(self, s, got):
+        while (piece := s.recv(65536)):
+            got += piece
+        s.close()
+        head, _, body = got.partition(b"\r\n\r\n")
+        self.assertIn(b" 200 ", head.split(b"\r\n")[0])
+        whole = b""
+        while body:  # chunks
+            size, _, body = body.partition(b"\r\n")
+            whole, body = whole + body[:int(size, 16)], body[int(size, 16) + 2:]
+        return harness.Answer(200, dict(h.decode().lower().split(": ", 1) for h in head.split(b"\r\n")[1:]), whole)
+
+    WORDS = {"openai_chat": b": keep-alive\n\n", "openai_responses": b": keep-alive\n\n",
+             "anthropic_messages": b'event: ping\ndata: {"type": "ping"}\n\n', "gemini": b"\n"}
+
+    def silence(self, caller, provider, end, name, array, problems):
+        """A provider that says nothing until the caller got its keep-alive; then its answer, or a failure."""
+        try:
+            heard = threading.Event()
+
+            def say(body):
+                if end == "behind content":
+                    events = cut(body)
+                    at = next(i for i, e in enumerate(events) if b"w1" in e) + 1
+                    return [*events[:at], heard, *events[at:]]
+                return [b": wait\n\n", heard, body if end == "content" else b""]
+
+            self.passes_on(name, provider, say, "fin" if end in ("fail", "fall over") else "whole")
+            s, began = self.open(caller, name, array), time.monotonic()
+            word = self.WORDS[caller.name]
+            body = lambda got: got.partition(b"\r\n\r\n")[2]
+            if end == "behind content":
+                got = self.until(s, lambda got: b"w1" in got)
+                self.assertIn(b"w1", got)
+                seen = len(got)
+                got = self.until(s, lambda got: re.sub(rb"\s", b"", word) in re.sub(rb"\s", b"", got[seen:]) and len(got) > seen, got)
+            else:
+                got = self.until(s, lambda got: len(body(got)) > 3)
+                said = body(got).partition(b"\r\n")[2]
+                self.assertEqual(re.sub(rb"\s", b"", said), re.sub(rb"\s", b"", word))
+            self.assertLess(time.monotonic() - began, 15 * harness.SLOW)
+            heard.set()
+            answer = self.rest(s, got)
+            if array:
+                chunks = answer.json
+                part = Part(caller, b"".join(b"data: " + json.dumps(c).encode() + b"\n\n" for c in chunks if "error" not in c))
+                part.error = chunks[-1].get("error") if end == "fail" else None
+            else:
+                part = Part(caller, answer.body.replace(b"\n\n\n", b"\n\n").lstrip(b"\n"))
+            if end == "fail":
+                self.assertEqual((part.text, part.ended), ("", False))
+                member, type_ = self.TYPES[caller.name]
+                self.assertEqual(part.error[member], type_, answer.body)
+            else:
+                self.assertEqual((part.text, part.error, part.ended), (SAID, None, True), answer.body)
+        except BaseException as e:  # told by the test's own thread
+            heard.set()
+            problems.append((caller.name, provider, end, array, repr(e)[:600]))
+
+    def test_silence_is_broken_within_15_seconds(self):
+        cases = [(caller, provider, end, False) for caller in CALLERS for provider in ("openai", "anthropic", "gemini")
+                 for end in ("content", "behind content", "fail", "fall over")]
+        cases += [(CALLERS[3], provider, end, True) for provider in ("openai", "gemini") for end in ("content", "fail", "fall over")]
+        ready = []
+        for caller, provider, end, array in cases:
+            ready.append((caller, provider, end, self.profiles(provider, 1, spare=end == "fall over")[0], array))
+        self.tg.settled()
+        problems, threads = [], []
+        for case in ready:
+            threads.append(threading.Thread(target=self.silence, args=(*case, problems)))
+            threads[-1].start()
+        for t in threads:
+            t.join(60 * harness.SLOW)
+        self.assertEqual(problems, [])
+
+    def test_g08_who_leaves_in_the_midst_pays_once_what_was_used(self):
+        for provider in TELLERS:
+            for caller in CALLERS:
+                with self.subTest(caller=caller.name, provider=provider):
+                    name, *_ = self.profiles(provider, 1)
+                    self.tg.settled()
+                    gone = threading.Event()
+
+                    def say(body):
+                        events = cut(body)
+                        at = next(i for i, e in enumerate(events) if b"w1" in e) + 1
+                        return [*events[:at], gone, *events[at:]]
+
+                    self.passes_on(name, provider, say)
+                    s = self.open(caller, name)
+                    got = self.until(s, lambda got: b"w1" in got)
+                    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+                    s.close()
+                    request_id = re.search(rb"x-request-id: (\S+)", got, re.I).group(1).decode()
+                    gone.set()
+                    call = lambda: self.org.admin("GET", f"/usage/calls/{request_id}")
+                    wait_until(lambda: call()[0] == 200, 20, "the row")
+                    row = call()[1]["data"]
+                    self.assertEqual((row["basis"], row["usage"]["out_text"], row["status"]), ("provider_usage", 6, "settled"), row)
+
+    # ---- what the platform pays -------------------------------------------------------------------------------------------------
+
+    def test_what_was_delivered_of_a_failed_stream_is_charged_to_the_nano(self):
+        """And what failed before its first content is not."""
+        for provider in TELLERS[:3]:
+            name = f"paid-{provider}"
+            self.tg.must("PUT", f"/models/{provider}/{name}", {"capabilities": ["text"], "context_window": 100000, "max_output": 1000})
+            self.tg.must("PUT", f"/prices/{provider}/{name}", {"book": "sell", "effective_from": None, "lines": harness.PRICE_LINES})
+            self.tg.must("POST", "/orgs/platform/profiles", {
+                "name": name, "provider": provider, "secret": key(provider, "good"), "billing_source": "platform", "validate": False,
+                "base_url": self.mouth.url(name), "models": [name]})
+            self.tg.settled()
+            for caller in CALLERS:
+                for text, whole in (("Hello [[words=30 chunks=10 error_after=4]]", False), (ASKED, True)):
+                    with self.subTest(caller=caller.name, provider=provider, whole=whole):
+                        self.passes_on(name, provider)
+                        before = self.org.balance()
+                        answer = self.post(caller, name, text)
+                        self.assertEqual((answer.status, answer.headers["x-tollgate-billing-source"]), (200, "platform"), answer)
+                        self.assertEqual(Part(caller, answer.body).ended, whole)
+                        row = self.row(answer)
+                        lines = {line["class"]: Decimal(line["amount"]) for line in row["lines"]}
+                        for line in row["lines"]:
+                            self.assertEqual(Decimal(line["amount"]), Decimal(line["units"]) * Decimal(line["price"]) / line["per"])
+                        wait_until(lambda: before - self.org.balance() == sum(lines.values()), 10, "the booking")
+                        self.assertEqual(sum(lines.values()), Decimal(row["amount"]))
+                        self.assertGreater(lines["in_text"], 0)
+                        self.assertEqual(lines["out_text"], Decimal(row["usage"]["out_text"]) * Decimal("0.000015"))
+                        if whole:
+                            self.assertEqual(row["usage"]["out_text"], 6)
+                        else:  # cooled by its failure
+                            self.tg.must("POST", f"/orgs/platform/profiles/{name}/rotate", {"secret": key(provider, "good")})
+                            self.tg.settled()
+            for caller in CALLERS:
+                with self.subTest(caller=caller.name, provider=provider, before="content"):
+                    self.passes_on(name, provider, lambda body: [e for e in cut(body)[:1] if b"w1" not in e])
+                    before = self.org.balance()
+                    answer = self.post(caller, name)
+                    self.assertEqual(answer.status, 502, answer)
+                    wait_until(lambda: self.org.balance() == before, 10, "the hold to be given back")
+                    self.tg.must("POST", f"/orgs/platform/profiles/{name}/rotate", {"secret": key(provider, "good")})
+                    self.tg.settled()

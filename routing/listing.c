@@ -329,9 +329,13 @@ static void reply_anthropic(struct listing *l)
 	reply_with(l, &o, &out);
 }
 
-/* One path for two dialects: only one of them names its version. */
+static void reply_gemini(struct listing *l);
+
+/* One path for three dialects: by the header that only one of them sends. */
 static void (*data_reply(struct http_request *r))(struct listing *l)
 {
+	if (http_header(r, "x-goog-api-key").ptr)
+		return reply_gemini;
 	return http_header(r, "anthropic-version").ptr ? reply_anthropic : reply_openai;
 }
 

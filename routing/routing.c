@@ -31,7 +31,8 @@ static enum error_shape shape_of_path(struct http_request *r)
 	if (str_starts(r->path, STR("/v1/messages")))
 		return ERROR_SHAPE_ANTHROPIC;
 	if (str_starts(r->path, STR("/v1beta/")) ||
-	    (str_starts(r->path, STR("/v1/models/")) && str_is(r->method, "POST")))
+	    (str_starts(r->path, STR("/v1/models")) &&
+	     (str_is(r->method, "POST") || http_header(r, "x-goog-api-key").ptr)))
 		return ERROR_SHAPE_GEMINI;
 	if (str_starts(r->path, STR("/v1/models")) && http_header(r, "anthropic-version").ptr)
 		return ERROR_SHAPE_ANTHROPIC;

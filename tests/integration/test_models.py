@@ -27,6 +27,15 @@ class Models(harness.Case):
         self.assertTrue(all(m["display_name"] and m["created_at"] for m in answer.json["data"]))
         self.assertFalse(answer.json["has_more"])
 
+    def test_newer_gemini_clients_ask_below_v1(self):
+        ask = lambda path: self.tg.get(path, headers={"x-goog-api-key": self.org.key})
+        self.assertEqual(ask("/v1/models").json, ask("/v1beta/models").json)
+        self.assertEqual(ask(f"/v1/models/{NAMES[0]}").json["name"], f"models/{NAMES[0]}")
+        answer = ask("/v1/models/nobody-has-it")
+        self.assertEqual((answer.status, answer.json["error"]["status"]), (404, "NOT_FOUND"))
+        answer = self.tg.get("/v1/models", headers={"x-goog-api-key": "tg_00000000_" + "0" * 38})
+        self.assertEqual((answer.status, answer.json["error"]["status"]), (401, "UNAUTHENTICATED"))
+
     def test_anthropic_pages(self):
         every = [m["id"] for m in self.ask("/v1/models?limit=1000", anthropic=True).json["data"]]
         seen, after = [], ""

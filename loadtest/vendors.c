@@ -33,6 +33,7 @@ static const struct vendor vendors[] = {
 	{"openrouter", "/api/v1", NULL, LIKE_OPENROUTER, "/key", false},
 	{"anthropic", "", "x-api-key", LIKE_ANTHROPIC, NULL, false},
 	{"gemini", "/v1beta", "x-goog-api-key", LIKE_GEMINI, NULL, false},
+	{"gemini", "/v1", "x-goog-api-key", LIKE_GEMINI, NULL, false},
 	{"grok", "/v1", NULL, LIKE_XAI, "/api-key", false},
 	{"mistral", "/v1", NULL, LIKE_MISTRAL, NULL, false},
 	{"kimi", "/v1", NULL, LIKE_KIMI, "/users/me/balance", false},

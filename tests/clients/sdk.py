@@ -1,6 +1,7 @@
 """The official libraries for Python, unmodified, told nothing but base URL and key. As node.mjs: a JSON object with "jobs" on
 standard input, a line of JSON per job on standard output; tests/clients/matrix.py asks and judges."""
 import base64
+import functools
 import json
 import sys
 import traceback
@@ -30,8 +31,14 @@ def drain(stream, job, got, take):
 
 # ---- OpenAI: chat completions
 
+# One client for all its calls, as programs have it: to make one is dear. Google's hangs up when nobody holds it.
+@functools.cache
+def client_openai_at(base, key):
+    return openai.OpenAI(base_url=base + "/v1", api_key=key, max_retries=0, timeout=60)
+
+
 def client_openai(job):
-    return openai.OpenAI(base_url=job["base"] + "/v1", api_key=job["key"], max_retries=0, timeout=60)
+    return client_openai_at(job["base"], job["key"])
 
 
 def chat_body(job, messages):
@@ -170,8 +177,13 @@ def responses(job, got):
 
 # ---- Anthropic: messages
 
+@functools.cache
+def client_anthropic_at(base, key):
+    return anthropic.Anthropic(base_url=base, api_key=key, max_retries=0, timeout=60)
+
+
 def client_anthropic(job):
-    return anthropic.Anthropic(base_url=job["base"], api_key=job["key"], max_retries=0, timeout=60)
+    return client_anthropic_at(job["base"], job["key"])
 
 
 def messages_body(job, messages):
@@ -225,8 +237,13 @@ def messages(job, got):
 
 # ---- Google: generateContent
 
+@functools.cache
+def client_genai_at(base, key):
+    return genai.Client(api_key=key, http_options=genai.types.HttpOptions(base_url=base, timeout=60000))
+
+
 def client_genai(job):
-    return genai.Client(api_key=job["key"], http_options=genai.types.HttpOptions(base_url=job["base"], timeout=60000))
+    return client_genai_at(job["base"], job["key"])
 
 
 def generate_config(job):
@@ -319,18 +336,15 @@ def anthropic_models(job):
 
 
 def gemini_count(job):
-    client = client_genai(job)  # it closes its connections when nobody holds it
-    return {"input": client.models.count_tokens(model=job["model"], contents=job["text"]).total_tokens}
+    return {"input": client_genai(job).models.count_tokens(model=job["model"], contents=job["text"]).total_tokens}
 
 
 def gemini_embeddings(job):
-    client = client_genai(job)
-    return vectors_got([e.values for e in client.models.embed_content(model=job["model"], contents=["one ship"]).embeddings])
+    return vectors_got([e.values for e in client_genai(job).models.embed_content(model=job["model"], contents=["one ship"]).embeddings])
 
 
 def gemini_models(job):
-    client = client_genai(job)
-    return {"ids": [m.name for m in client.models.list()]}
+    return {"ids": [m.name for m in client_genai(job).models.list()]}
 
 
 MORE = {f.__name__: f for f in (openai_embeddings, openai_models, openai_speech, openai_transcription, anthropic_count, anthropic_models,

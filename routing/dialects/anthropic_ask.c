@@ -613,7 +613,7 @@ static enum rc read_output(struct asking *x)
 	}
 	if (effort.len && chat_effort_parse(effort, &x->chat->effort) != RC_OK)
 		hint(x, STR("output_config.effort"));
-	while (json_next(&it, &key, NULL))
+	while (x->chat->hints_count < NAMES_MAX && json_next(&it, &key, NULL))
 		if (!str_is(key, "format") && !str_is(key, "effort"))
 			hint(x, arena_printf(x->mem, "output_config.%.*s",
 					     STR_FMT(str_slice(key, 0, 64))));

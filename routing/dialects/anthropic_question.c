@@ -60,6 +60,9 @@ static const struct word
 	w_bias = {"logit_bias", "logit_bias", "logit_bias"}, w_tools = {"tools", "tools", "tools"},
 	w_choice = {"tool_choice", "tool_choice", "toolConfig"},
 	w_strict = {"tools.function.strict", "tools.strict", "tools.strict"},
+	w_schema_name = {"response_format.json_schema.name", "text.format.name", "name"},
+	w_schema_words = {"response_format.json_schema.description", "text.format.description",
+			  "description"},
 	w_tier = {"service_tier", "service_tier", "serviceTier"},
 	w_verbosity = {"verbosity", "text.verbosity", "verbosity"},
 	w_cache_key = {"prompt_cache_key", "prompt_cache_key", "prompt_cache_key"},
@@ -120,7 +123,11 @@ static void name_losses(struct asking *x)
 	for (size_t i = 0; i < chat->hints_count; i++)
 		chat_lose(&x->out->losses, chat->hints[i]);
 	if (x->count_only)
-		return; /* nothing is answered: what shapes an answer loses nothing */
+		return;		   /* nothing is answered: what shapes an answer loses nothing */
+	if (chat->schema_name.len) /* of no matter but to who asked */
+		lose(x, &w_schema_name);
+	if (chat->schema_description.len && x->model.structured)
+		lose(x, &w_schema_words);
 	if (chat->seed)
 		lose(x, &w_seed);
 	if (chat->presence_penalty)
@@ -380,6 +387,8 @@ static void put_mark(struct asking *x, enum chat_cache cache)
 		lose(x, &w_marks);
 		return;
 	}
+	if (cache == CHAT_CACHE_1H && x->mark_short)
+		lose(x, &w_marks); /* it is one of five minutes now */
 	x->mark_short |= cache == CHAT_CACHE_5M;
 	json_obj(&x->o, "cache_control");
 	json_put_z(&x->o, "type", "ephemeral");

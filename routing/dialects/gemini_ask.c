@@ -139,7 +139,24 @@ static enum rc text_read(struct asking *a, struct chat_media *m)
 	return RC_OK;
 }
 
-static enum rc inline_read(struct asking *a, const struct json *blob)
+/* How closely the picture is to be looked at. */
+static void detail_read(struct asking *a, const struct json *part, struct chat_part *p)
+{
+	const struct json *resolution = gemini_get(part, "mediaResolution");
+	struct str level = STR("");
+
+	if (json_is_null(resolution))
+		return;
+	(void)json_string(json_get(resolution, "level"), &level);
+	if (p->type == CHAT_IMAGE && str_is(level, "MEDIA_RESOLUTION_LOW"))
+		p->media.detail = STR("low");
+	else if (p->type == CHAT_IMAGE && str_is(level, "MEDIA_RESOLUTION_HIGH"))
+		p->media.detail = STR("high");
+	else
+		hint(a, a->at, STR(".mediaResolution"));
+}
+
+static enum rc inline_read(struct asking *a, const struct json *blob, const struct json *part)
 {
 	struct chat_media m = {0};
 	struct chat_part *p;
@@ -151,11 +168,12 @@ static enum rc inline_read(struct asking *a, const struct json *blob)
 	TRY(text_read(a, &m));
 	p = part_add(a, media_type(m.mime));
 	p->media = m;
+	detail_read(a, part, p);
 	return RC_OK;
 }
 
 /* What anybody can fetch goes on by its address; what the vendor keeps is nowhere else. */
-static enum rc file_read(struct asking *a, const struct json *file)
+static enum rc file_read(struct asking *a, const struct json *file, const struct json *part)
 {
 	struct chat_media m = {0};
 	struct chat_part *p;
@@ -174,6 +192,7 @@ static enum rc file_read(struct asking *a, const struct json *file)
 	}
 	p = part_add(a, is_youtube(uri) ? CHAT_VIDEO : media_type(m.mime));
 	p->media = m;
+	detail_read(a, part, p);
 	return RC_OK;
 }
 
@@ -329,6 +348,28 @@ static enum rc text_part(struct asking *a, const struct json *part, struct str t
 	return RC_OK;
 }
 
+/* Nothing that is known here. A seal alone, or nothing at all, says nothing to anybody else. */
+static void other_read(struct asking *a, const struct json *part)
+{
+	static const char *const silent[] = {"thought", "thoughtSignature", "partMetadata", "text"};
+	struct json_iter it = json_iter(part);
+	char name[FIELD_BYTES_MAX];
+	struct str key;
+	struct json *v;
+
+	while (json_next(&it, &key, &v)) {
+		bool says = !json_is_null(v);
+
+		for (size_t i = 0; gemini_camel(key, name, sizeof name) && i < ARRAY_LEN(silent);
+		     i++)
+			says &= strcmp(name, silent[i]) != 0;
+		if (!says)
+			continue;
+		need(a, arena_printf(a->mem, "%s.", a->at).ptr, key);
+		return;
+	}
+}
+
 static enum rc part_read(struct asking *a, const struct json *part)
 {
 	static const char *const of_the_vendor[] = {"executableCode", "codeExecutionResult",
@@ -338,22 +379,26 @@ static enum rc part_read(struct asking *a, const struct json *part)
 
 	if (gemini_get(part, "videoMetadata"))
 		need_here(a, "videoMetadata");
-	if (gemini_get(part, "mediaResolution"))
+	if (gemini_get(part, "mediaResolution") && !gemini_get(part, "inlineData") &&
+	    !gemini_get(part, "fileData"))
 		hint(a, a->at, STR(".mediaResolution"));
 	if (!json_is_null(v = gemini_get(part, "functionCall")))
 		return call_read(a, v, part);
 	if (!json_is_null(v = gemini_get(part, "functionResponse")))
 		return response_read(a, v);
 	if (!json_is_null(v = gemini_get(part, "inlineData")))
-		return inline_read(a, v);
+		return inline_read(a, v, part);
 	if (!json_is_null(v = gemini_get(part, "fileData")))
-		return file_read(a, v);
+		return file_read(a, v, part);
 	for (size_t i = 0; i < ARRAY_LEN(of_the_vendor); i++)
 		if (!json_is_null(gemini_get(part, of_the_vendor[i]))) {
 			need_here(a, of_the_vendor[i]);
 			return RC_OK;
 		}
-	return json_string(json_get(part, "text"), &text) ? text_part(a, part, text) : RC_OK;
+	if (json_string(json_get(part, "text"), &text))
+		return text_part(a, part, text);
+	other_read(a, part);
+	return RC_OK;
 }
 
 /* ---- turns ----------------------------------------------------------------------------------------------- */

@@ -19,6 +19,7 @@ enum said {
 	SAID_choices,
 	SAID_format,
 	SAID_schema_name,
+	SAID_schema_words,
 	SAID_strict,
 	SAID_tools,
 	SAID_end_user,
@@ -26,6 +27,7 @@ enum said {
 	SAID_thoughts,
 	SAID_detail,
 	SAID_turns,
+	SAID_title,
 	SAID_COUNT,
 };
 static const struct {
@@ -39,6 +41,8 @@ static const struct {
 	[SAID_format] = {"response_format", "text.format", "output_config.format"},
 	[SAID_schema_name] = {"response_format.json_schema.name", "text.format.name",
 			      "output_config.format.name"},
+	[SAID_schema_words] = {"response_format.json_schema.description", "text.format.description",
+			       "output_config.format.description"},
 	[SAID_strict] = {"strict", "strict", "strict"},
 	[SAID_tools] = {"tools", "tools", "tools"},
 	[SAID_end_user] = {"user", "user", "metadata.user_id"},
@@ -46,6 +50,7 @@ static const struct {
 	[SAID_thoughts] = {"reasoning_content", "input.reasoning", "thinking"},
 	[SAID_detail] = {"detail", "detail", "detail"},
 	[SAID_turns] = {"messages", "input", "messages"},
+	[SAID_title] = {"file.filename", "input_file.filename", "document.title"},
 };
 
 enum open { OPEN_NOTHING, OPEN_USER, OPEN_MODEL };
@@ -213,8 +218,11 @@ static void put_detail(struct writing *w, struct str detail)
 {
 	const bool low = str_is(detail, "low"), high = str_is(detail, "high");
 
-	if (!low && !high)
+	if (!low && !high) {
+		if (detail.len > 0 && !str_is(detail, "auto"))
+			lose(w, said(w, SAID_detail));
 		return;
+	}
 	if (!w->model.v3) {
 		lose(w, said(w, SAID_detail));
 		return;
@@ -228,6 +236,8 @@ static enum rc put_media(struct writing *w, const struct chat_part *p)
 {
 	const struct str mime = mime_of(p);
 
+	if (p->media.name.len > 0)
+		lose(w, said(w, SAID_title));
 	if (p->media.text.ptr && !p->media.data.ptr) {
 		if (p->media.text.len > 0)
 			put_text(w, p->media.text, NULL);
@@ -690,6 +700,8 @@ static enum rc put_format(struct writing *w)
 		json_put_value(&w->o, "responseJsonSchema", c->schema);
 	if (c->schema_name.len > 0)
 		lose(w, said(w, SAID_schema_name));
+	if (c->schema_description.len > 0)
+		lose(w, said(w, SAID_schema_words));
 	if (c->schema_strict == 1)
 		lose(w, said(w, SAID_strict));
 	return RC_OK;

@@ -51,7 +51,10 @@ enum param {
 	P_cache,
 	P_detail,
 	P_tier,
-	P_metadata
+	P_metadata,
+	P_reasoning,
+	P_title,
+	P_error
 };
 
 static const struct {
@@ -81,6 +84,12 @@ static const struct {
 		      "generationConfig.mediaResolution"},
 	[P_tier] = {"service_tier", NULL, NULL, "serviceTier"},
 	[P_metadata] = {"metadata", NULL, NULL, "labels"},
+	[P_reasoning] = {"messages.reasoning_content", "input.reasoning", "messages.thinking",
+			 "contents.parts.thought"},
+	[P_title] = {"file.filename", "input_file.filename", "document.title",
+		     "inlineData.displayName"},
+	[P_error] = {"tool.is_error", NULL, "tool_result.is_error",
+		     "functionResponse.response.error"},
 };
 
 static const char *said(const struct telling *w, enum param p)
@@ -354,6 +363,8 @@ static enum rc tell_document(struct telling *w, const struct chat_part *p)
 	const struct str url = url_of(w, m);
 
 	if (m->text.ptr) {
+		if (m->name.len)
+			lose(w, P_title);
 		tell_text_part(w, m->text, p->cache);
 		return RC_OK;
 	}
@@ -482,6 +493,8 @@ static enum rc tell_result(struct telling *w, const struct chat_part *p)
 			return cannot_say(w, "tool_result.image");
 	if (p->cache != CHAT_CACHE_NONE)
 		lose(w, P_cache);
+	if (p->is_error)
+		lose(w, P_error); /* its words are all that says so here */
 	json_obj(&w->o, NULL);
 	json_put_z(&w->o, "role", "tool");
 	json_put_str(&w->o, "tool_call_id", call_id(w, p->id));
@@ -629,6 +642,17 @@ static enum rc tell_said(struct telling *w, const struct chat_turn *t, bool cont
 	return RC_OK;
 }
 
+/* Is there reasoning in it that goes nowhere? */
+static bool reasoning_stays(const struct telling *w, const struct chat_turn *t)
+{
+	for (size_t i = 0; !w->reasoning_back && i < t->parts_count; i++)
+		if (t->parts[i].type == CHAT_REASONING && t->parts[i].text.len &&
+		    !(has(w, QUIRK_OPENROUTER | QUIRK_MISTRAL) &&
+		      chat_opaque_fits(&t->parts[i].opaque, w->t)))
+			return true;
+	return false;
+}
+
 /* A turn that was nothing but reasoning has nothing to be sent. */
 static enum rc tell_assistant(struct telling *w, const struct chat_turn *t)
 {
@@ -641,6 +665,8 @@ static enum rc tell_assistant(struct telling *w, const struct chat_turn *t)
 		if (t->parts[i].type != CHAT_TEXT && t->parts[i].type != CHAT_REFUSAL)
 			return cannot_say(w, "assistant.image");
 	}
+	if (reasoning_stays(w, t))
+		lose(w, P_reasoning);
 	if (!content && !has_call(t))
 		return RC_OK;
 	json_obj(&w->o, NULL);

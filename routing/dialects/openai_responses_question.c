@@ -201,10 +201,10 @@ static enum rc content_part(struct reading *r, const struct json *v, size_t at,
 	const int kind = part_type(type);
 	struct chat_part *part;
 
-	if (kind < 0) {
+	if (kind < 0 && r->chat->needs_count == 0)
 		need(r, arena_printf(r->mem, "input[%zu].content[%zu]", r->item, at));
+	if (kind < 0)
 		return RC_OK;
-	}
 	TRY(part_add(r, parts, count, (enum chat_part_type)kind, &part));
 	part->text = text_of(v, kind == CHAT_REFUSAL ? "refusal" : "text");
 	if (!json_is_null(json_get(v, "prompt_cache_breakpoint")))
@@ -799,6 +799,8 @@ static enum rc put_document(struct writing *w, const struct chat_media *m, const
 {
 	struct json_out *o = &w->o;
 
+	if (m->name.len > 0 && (m->text.ptr || !m->data.ptr))
+		lose(w, "title");
 	if (m->text.ptr) {
 		put_text(o, text_type, m->text);
 		return RC_OK;
@@ -859,6 +861,8 @@ static enum rc put_result(struct writing *w, const struct chat_part *p)
 	struct json_out *o = &w->o;
 
 	json_obj(o, NULL);
+	if (p->is_error)
+		lose(w, "is_error");
 	json_put_z(o, "type", "function_call_output");
 	json_put_str(o, "call_id", call_id(w, p->id));
 	if (p->parts_count == 0) {

@@ -260,7 +260,7 @@ static const struct {
 	{"deepseek", "m",
 	 S(USER
 	   ",{\"role\":\"assistant\",\"content\":\"x\",\"reasoning_content\":\"because\"}," USER),
-	 S(USER ",{\"role\":\"assistant\",\"content\":\"x\"}," USER), NULL},
+	 S(USER ",{\"role\":\"assistant\",\"content\":\"x\"}," USER), "messages.reasoning_content"},
 	{"deepseek", "m",
 	 "{\"model\":\"m\",\"messages\":[" USER ",{\"role\":\"assistant\",\"content\":\"x\"}," USER
 	 "]" TOOLS "}",
@@ -275,11 +275,11 @@ static const struct {
 	 S(USER ",{\"role\":\"assistant\",\"content\":\"x\",\"reasoning_content\":\"because\","
 		"\"reasoning_details\":[{\"type\":\"reasoning.text\",\"text\":\"because\","
 		"\"signature\":\"theirs\"}]}," USER),
-	 S(USER ",{\"role\":\"assistant\",\"content\":\"x\"}," USER), NULL},
+	 S(USER ",{\"role\":\"assistant\",\"content\":\"x\"}," USER), "messages.reasoning_content"},
 	/* a turn that was nothing but reasoning */
 	{"openai", "m",
 	 S(USER ",{\"role\":\"assistant\",\"content\":null,\"reasoning_content\":\"because\"}"),
-	 Q(""), NULL},
+	 Q(""), "messages.reasoning_content"},
 };
 
 START_TEST(told_in_the_providers_way)

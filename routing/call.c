@@ -81,3 +81,17 @@ enum rc capability_parse(struct str name, uint32_t *ret_bit)
 	}
 	return RC_INVALID;
 }
+
+enum rc call_state_add(struct call *c, struct arena *mem, const char *kind, const char *field,
+		       struct str id)
+{
+	for (size_t i = 0; i < c->states_count; i++)
+		if (str_eq(c->states[i].id, id) && strcmp(c->states[i].kind, kind) == 0)
+			return RC_OK;
+	if (c->states_count == CALL_STATES_MAX)
+		return RC_TOO_LARGE;
+	if (!c->states)
+		c->states = ARENA_ARRAY(mem, struct call_state, CALL_STATES_MAX);
+	c->states[c->states_count++] = (struct call_state){.kind = kind, .id = id, .field = field};
+	return RC_OK;
+}

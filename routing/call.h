@@ -88,7 +88,8 @@ struct call_head {
 /* State that a provider keeps and a call builds on: an earlier response, a conversation, a file, a cache. It is only where it
  * was made: the call goes there or nowhere. */
 struct call_state {
-	const char *kind; /* "response", "conversation", "file", "cache", "container": static */
+	/* "response", "conversation", "item", "file", "cache", "container", "vector_store": static */
+	const char *kind;
 	struct str id;
 	const char *field;  /* of the request that names it: static */
 	struct uuid keeper; /* the profile that has it, once looked up (kept.h); zero: not known */
@@ -174,6 +175,10 @@ struct facts {	      /* of one stream event, or of a whole answer */
 	enum error_class error; /* none, or an error carried inside (HTTP 200 can be a failure) */
 	struct err err;		/* words of that error, safe for the caller */
 };
+
+/* `c` builds on what a provider keeps: named once, however often it is said. RC_TOO_LARGE past CALL_STATES_MAX. */
+MUST_CHECK enum rc call_state_add(struct call *c, struct arena *mem, const char *kind,
+				  const char *field, struct str id);
 
 /* What may be retried, cooled, answered: one row per class (architecture.md 5). */
 struct error_policy {

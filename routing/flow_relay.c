@@ -161,10 +161,11 @@ static enum rc event_encode(struct flow *f, const struct sse_event *ev, const st
 	return facts->deltas_lost ? RC_TOO_LARGE : here->encode_deltas(&f->ctx, facts, out);
 }
 
-/* Gemini breaks a stream off with an error that is no event at all: its dialect reads it. */
-static bool is_bare_json(const struct sse_event *ev)
+/* Gemini breaks a stream off with an error that is no event at all, bare or as the one element of an array: its dialect
+ * reads it. */
+static bool is_bare_json(struct str raw)
 {
-	return ev->raw.len > 0 && ev->raw.ptr[0] == '{';
+	return raw.len > 0 && (raw.ptr[0] == '{' || raw.ptr[0] == '[');
 }
 
 static bool event_relay(struct flow *f, const struct sse_event *ev)
@@ -173,7 +174,7 @@ static bool event_relay(struct flow *f, const struct sse_event *ev)
 	struct facts facts = {.usage = USAGE_NONE};
 	struct err words = {0};
 
-	if (ev->comment && !is_bare_json(ev)) {
+	if (ev->comment && !is_bare_json(ev->raw)) {
 		if (f->content_sent && !f->ending && !flow_translates(f))
 			flow_stream_write(f, ev->raw);
 		return true;
@@ -439,6 +440,22 @@ static enum error_class answer_encode(struct flow *f, const struct facts *facts)
 	return ERROR_none;
 }
 
+/* A stream that ends early may have said why behind its last event, without the blank line that would make it one. */
+static enum error_class stream_cut(struct flow *f)
+{
+	const struct str rest = str_trim(buf_str(&f->sse.raw));
+	const struct sse_event ev = {.data = rest, .raw = rest};
+	struct facts facts = {.usage = USAGE_NONE};
+
+	if (is_bare_json(rest) && f->to.dialect->decode_event(&f->ctx, &ev, &facts) == RC_OK &&
+	    facts.error != ERROR_none) {
+		f->class_err = facts.err;
+		return facts.error;
+	}
+	err_set(&f->class_err, RC_PROTOCOL, "protocol", "the provider's stream ended early");
+	return ERROR_protocol;
+}
+
 /* Is it in other words than the caller's, or in another form than was asked for? */
 static bool answer_is_written(const struct flow *f)
 {
@@ -470,9 +487,7 @@ enum error_class flow_answer_judge(struct flow *f)
 	if (f->call.stream && f->event_stream) {
 		if (stream_is_whole(f))
 			return stream_end(f);
-		err_set(&f->class_err, RC_PROTOCOL, "protocol",
-			"the provider's stream ended early");
-		return ERROR_protocol;
+		return stream_cut(f);
 	}
 	if (f->to.dialect->decode_response(&f->ctx, body, &facts) != RC_OK ||
 	    (f->call.stream && facts.error == ERROR_none && !f->call.dialect->encode_whole)) {

@@ -63,17 +63,9 @@ static enum rc read_max_tokens(const struct json *root, struct call *c, struct e
 
 static enum rc state_add(struct reading *r, const char *kind, struct str id, const char *field)
 {
-	struct call *c = r->c;
-
-	for (size_t i = 0; i < c->states_count; i++)
-		if (str_eq(c->states[i].id, id) && strcmp(c->states[i].kind, kind) == 0)
-			return RC_OK;
-	if (c->states_count == CALL_STATES_MAX)
-		return bad(r->err, field, "names too many files: 64 are taken");
-	if (!c->states)
-		c->states = ARENA_ARRAY(r->mem, struct call_state, CALL_STATES_MAX);
-	c->states[c->states_count++] = (struct call_state){.kind = kind, .id = id, .field = field};
-	return RC_OK;
+	return call_state_add(r->c, r->mem, kind, field, id) == RC_OK
+		       ? RC_OK
+		       : bad(r->err, field, "names too many files: 64 are taken");
 }
 
 static enum rc read_file(struct reading *r, const struct json *of)

@@ -62,14 +62,9 @@ struct reading {
 
 static enum rc add_state(struct reading *r, const char *kind, struct str id, const char *field)
 {
-	struct call *c = r->call;
-
-	if (c->states_count == CALL_STATES_MAX)
-		return bad(r->err, field, "names more files than one call may use");
-	if (!c->states)
-		c->states = ARENA_ARRAY(r->mem, struct call_state, CALL_STATES_MAX);
-	c->states[c->states_count++] = (struct call_state){.kind = kind, .id = id, .field = field};
-	return RC_OK;
+	return call_state_add(r->call, r->mem, kind, field, id) == RC_OK
+		       ? RC_OK
+		       : bad(r->err, field, "names more files than one call may use");
 }
 
 static bool mime_is(struct str mime, const char *family)

@@ -122,7 +122,25 @@ static enum rc image_part(const struct json *part, const char *key, struct call 
 	return RC_OK;
 }
 
-static enum rc content_part(const struct json *part, struct call *c, struct err *err)
+/* A file that the provider keeps is only there; Mistral has its id beside the type. */
+static enum rc file_part(const struct json *part, struct call *c, struct arena *mem,
+			 struct err *err)
+{
+	struct str id;
+
+	/* its pages are read as text and pictures; a compressed page can be smaller than its tokens */
+	c->needs |= CAP_VISION;
+	c->media_by_url = true;
+	if (!json_string(json_get(json_get(part, "file"), "file_id"), &id) &&
+	    !json_string(json_get(part, "file_id"), &id))
+		return RC_OK;
+	return call_state_add(c, mem, "file", "messages", id) == RC_OK
+		       ? RC_OK
+		       : bad(err, "messages", "names more files than one call may");
+}
+
+static enum rc content_part(const struct json *part, struct call *c, struct arena *mem,
+			    struct err *err)
 {
 	struct str type, text;
 
@@ -138,14 +156,13 @@ static enum rc content_part(const struct json *part, struct call *c, struct err 
 	} else if (str_is(type, "input_audio")) {
 		c->needs |= CAP_AUDIO_IN;
 	} else if (str_is(type, "file")) {
-		/* its pages are read as text and pictures; a compressed page can be smaller than its tokens */
-		c->needs |= CAP_VISION;
-		c->media_by_url = true;
+		return file_part(part, c, mem, err);
 	}
 	return RC_OK;
 }
 
-static enum rc read_content(const struct json *content, struct call *c, struct err *err)
+static enum rc read_content(const struct json *content, struct call *c, struct arena *mem,
+			    struct err *err)
 {
 	struct json_iter it;
 	struct json *part;
@@ -161,11 +178,12 @@ static enum rc read_content(const struct json *content, struct call *c, struct e
 		return bad(err, "messages", "has a content that is no string, array or null");
 	it = json_iter(content);
 	while (json_next(&it, NULL, &part))
-		TRY(content_part(part, c, err));
+		TRY(content_part(part, c, mem, err));
 	return RC_OK;
 }
 
-static enum rc read_messages(const struct json *root, struct call *c, struct err *err)
+static enum rc read_messages(const struct json *root, struct call *c, struct arena *mem,
+			     struct err *err)
 {
 	const struct json *messages = json_get(root, "messages");
 	struct json_iter it = json_iter(messages);
@@ -179,7 +197,7 @@ static enum rc read_messages(const struct json *root, struct call *c, struct err
 	while (json_next(&it, NULL, &m)) {
 		if (json_type(m) != JSON_OBJECT || !json_string(json_get(m, "role"), &role))
 			return bad(err, "messages", "has an entry that is no object with a role");
-		TRY(read_content(json_get(m, "content"), c, err));
+		TRY(read_content(json_get(m, "content"), c, mem, err));
 		if (!json_is_null(json_get(m, "audio")))
 			c->media_by_url = true; /* an earlier answer's audio, by id */
 	}
@@ -263,7 +281,7 @@ static enum rc decode_request(const struct call_head *head, struct str body, str
 		return err_set(err, RC_INVALID, "invalid_request_error",
 			       "The body must be a JSON object.");
 	TRY(read_model(c.body, &c, err));
-	TRY(read_messages(c.body, &c, err));
+	TRY(read_messages(c.body, &c, mem, err));
 	TRY(read_stream(c.body, &c, err));
 	TRY(read_max_output(c.body, &c, err));
 	TRY(read_int(c.body, "n", OPENAI_CHOICES_MAX, &c.choices, err));

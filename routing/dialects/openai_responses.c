@@ -81,14 +81,8 @@ static enum rc read_max_output(const struct json *root, struct call *c, struct e
 static enum rc state_add(struct call *c, struct arena *mem, const char *kind, const char *field,
 			 struct str id, struct err *err)
 {
-	if (!c->states)
-		c->states = ARENA_ARRAY(mem, struct call_state, CALL_STATES_MAX);
-	for (size_t i = 0; i < c->states_count; i++)
-		if (str_eq(c->states[i].id, id) && !strcmp(c->states[i].kind, kind))
-			return RC_OK;
-	if (c->states_count == CALL_STATES_MAX)
+	if (call_state_add(c, mem, kind, field, id) != RC_OK)
 		return bad(err, field, "names more files and responses than one call may");
-	c->states[c->states_count++] = (struct call_state){.kind = kind, .id = id, .field = field};
 	c->media_by_url = true; /* how large it is only the provider knows */
 	return RC_OK;
 }

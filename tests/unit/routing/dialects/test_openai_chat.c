@@ -96,6 +96,33 @@ static const struct {
 	{OK ",\"response_format\":{}}", "response_format"},
 };
 
+/* A file that a provider keeps is only where it is kept, whichever way its id is said; said twice it is one. */
+START_TEST(files_that_are_kept)
+{
+	static const char body[] =
+		"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":["
+		"{\"type\":\"file\",\"file\":{\"file_id\":\"file-1\"}},"
+		"{\"type\":\"file\",\"file_id\":\"file-2\"},"
+		"{\"type\":\"file\",\"file\":{\"file_id\":\"file-1\"}},"
+		"{\"type\":\"file\",\"file\":{\"filename\":\"a\",\"file_data\":\"data:application/pdf;base64,AA==\"}}"
+		"]}]}";
+	struct arena *mem = arena_new(1u << 20);
+	const struct call_head head = {0};
+	struct err err = {0};
+	struct call c;
+
+	ck_assert_int_eq(dialect_openai_chat.decode_request(&head, str_from(body), mem, &c, &err),
+			 RC_OK);
+	ck_assert_uint_eq(c.states_count, 2);
+	for (size_t i = 0; i < 2; i++) {
+		ck_assert_str_eq(c.states[i].kind, "file");
+		ck_assert_str_eq(c.states[i].field, "messages");
+	}
+	ck_assert(str_is(c.states[0].id, "file-1") && str_is(c.states[1].id, "file-2"));
+	arena_free(mem);
+}
+END_TEST
+
 START_TEST(bad_request_is_refused)
 {
 	struct arena *mem = arena_new(ARENA_BYTES);
@@ -1051,6 +1078,7 @@ int main(void)
 	TCase *tc = tcase_create("openai_chat");
 
 	tcase_set_timeout(tc, 120);
+	tcase_add_test(tc, files_that_are_kept);
 	tcase_add_loop_test(tc, bad_request_is_refused, 0, ARRAY_LEN(bad_requests));
 	tcase_add_test(tc, deep_nesting_is_refused);
 	tcase_add_loop_test(tc, good_request_is_read, 0, ARRAY_LEN(good_requests));

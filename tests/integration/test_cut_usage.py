@@ -16,10 +16,14 @@ class Endpoint(http.server.ThreadingHTTPServer):
         def do_POST(self):
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             whole = asked["messages"][0]["content"] == "whole"
+            bare = asked["messages"][0]["content"] == "bare"
             usage = {"prompt_tokens": 1000, "completion_tokens": 1, "total_tokens": 1001}
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.end_headers()
+            if bare:  # no "data:", no blank line
+                self.wfile.write(b'{"error": {"message": "slower", "type": "requests", "code": "rate_limit_exceeded"}}\n')
+                return
             self.say({"choices": [{"index": 0, "delta": {"role": "assistant"}}], "usage": usage})
             self.say({"choices": [{"index": 0, "delta": {"content": WORDS}}]})
             if whole:
@@ -50,6 +54,7 @@ class CutUsage(harness.Case):
         cls.endpoint = Endpoint()
         cls.addClassCleanup(cls.endpoint.close)
         cls.tg.setup_profile(cls.org, "own", billing_source="private", base_url=cls.endpoint.url, models=["own-model"])
+        cls.tg.setup_profile(cls.org, "bare", billing_source="private", base_url=cls.endpoint.url, models=["bare-model"])
 
     def booked(self, text):
         answer = self.tg.chat({"model": "own-model", "stream": True, "messages": [{"role": "user", "content": text}]}, key=self.org.key)
@@ -64,3 +69,7 @@ class CutUsage(harness.Case):
 
     def test_a_whole_answer_is_what_its_provider_says(self):
         self.assertEqual(self.booked("whole"), ("provider_usage", 1000, 1))
+
+    def test_a_bare_error_at_the_end_is_that_error(self):
+        answer = self.tg.chat({"model": "bare-model", "stream": True, "messages": [{"role": "user", "content": "bare"}]}, key=self.org.key)
+        self.assertEqual((answer.status, answer.json["error"]["type"]), (429, "rate_limit_error"), answer)

@@ -20,7 +20,10 @@ struct asking {
 	size_t parts_count, parts_size;
 	size_t inner_count;  /* parts of results */
 	enum chat_role role; /* of the turn that is read */
-	struct {	     /* the calls of the last model turns, until a result answers each */
+	size_t turn_first;   /* its first part */
+	size_t thought_at;   /* parts_count when `thought` was begun; 0: it was not */
+	struct chat_text thought;
+	struct { /* the calls of the last model turns, until a result answers each */
 		struct chat_part **part;
 		bool *answered;
 		size_t count;
@@ -333,13 +336,38 @@ static enum rc response_read(struct asking *a, const struct json *response)
 	return result_media(a, response, p);
 }
 
+/* Thought comes in pieces, as a stream brought it: together they are one, whose seal stands with the last of them and is
+ * good for all. False: what stands before this piece is no thought that is still open. */
+static enum rc thought_goes_on(struct asking *a, const struct json *part, struct str text,
+			       bool *ret)
+{
+	struct chat_part *p = a->parts_count > a->turn_first ? &a->parts[a->parts_count - 1] : NULL;
+
+	*ret = p && p->type == CHAT_REASONING && p->opaque.value.len == 0;
+	if (!*ret)
+		return RC_OK;
+	if (a->thought_at != a->parts_count) { /* its second piece */
+		a->thought = (struct chat_text){0};
+		a->thought_at = a->parts_count;
+		TRY(chat_text_add(a->mem, &a->thought, p->text));
+	}
+	TRY(chat_text_add(a->mem, &a->thought, text));
+	p->text = chat_text_str(&a->thought);
+	seal_read(a, part, &p->opaque);
+	return RC_OK;
+}
+
 static enum rc text_part(struct asking *a, const struct json *part, struct str text)
 {
-	bool thought = false;
+	bool thought = false, known = false;
 	struct chat_part *p;
 
 	(void)json_bool(json_get(part, "thought"), &thought);
 	thought = thought && a->role == CHAT_ASSISTANT;
+	if (thought)
+		TRY(thought_goes_on(a, part, text, &known));
+	if (known)
+		return RC_OK;
 	p = part_add(a, thought ? CHAT_REASONING : CHAT_TEXT);
 	p->text = text;
 	seal_read(a, part, &p->opaque);
@@ -478,6 +506,8 @@ static enum rc content_read(struct asking *a, const struct json *content, size_t
 
 	TRY(role_read(a, content, i, &role));
 	a->role = role;
+	a->turn_first = first;
+	a->thought_at = 0;
 	if (role == CHAT_ASSISTANT && !a->calls.open)
 		a->calls.count = 0; /* a new run of the model's turns */
 	a->calls.open = role == CHAT_ASSISTANT;

@@ -111,6 +111,14 @@ static const struct {
 	{U(T("a")) "," MO(
 		 "{\"text\":\"t\",\"thought\":true,\"thoughtSignature\":\"cw==\"}," T("b")),
 	 "u[T:a;]m[R:t~cw==;T:b;]"},
+/* thought in pieces is one; a seal ends it */
+#define THOUGHT(t, more) "{\"text\":\"" t "\",\"thought\":true" more "}"
+	{U(T("a")) "," MO(THOUGHT("t", "") "," THOUGHT("u", "") "," THOUGHT(
+		 "",
+		 ",\"thoughtSignature\":\"cw==\"") "," THOUGHT("v",
+							       "") "," T("b")) "," MO(THOUGHT("w",
+											      "")),
+	 "u[T:a;]m[R:tu~cw==;R:v;T:b;]m[R:w;]"},
 	/* results find their calls by name and order, and stand first */
 	{U(T("a")) "," MO(CALL("f") "," CALL("g") "," CALL("f")) "," U(
 		 T("more") "," RES("f", "{\"result\":\"1\"}") "," RES(

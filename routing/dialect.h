@@ -19,6 +19,7 @@ struct dialect_target { /* what the target needs to be asked */
 	struct str model;	       /* upstream's own id */
 	int64_t max_output_cap; /* injected when the caller set no maximum, so that the hold's bound is true; 0: none known */
 	int64_t max_output_known; /* the catalogue's, for a dialect that must always name one; 0: not known */
+	bool stateless; /* it refused reasoning that the caller kept as not its own: none of it goes there */
 };
 
 /* What was asked, read whole, for a target of another dialect. One member by operation. */
@@ -125,6 +126,10 @@ struct dialect {
 	 * caller may see them, and retry_after_s where the body says how long. `body` may be HTML or empty. */
 	enum error_class (*classify)(int status, struct str body, struct arena *mem,
 				     struct err *err);
+
+	/* Is this refusal one of reasoning that another provider of this dialect made? What passes as it is does not say whose it
+	 * is, so only who reads it can tell. `said` is what classify() gave. NULL: never. */
+	bool (*refuses_state)(const struct err *said);
 
 	/* ---- the answer to the caller ---- */
 	/* The event of a provider of this dialect as the caller gets it: its own bytes, or nothing (stripped usage). */

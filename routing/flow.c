@@ -439,6 +439,7 @@ static enum flow_state flow_target(struct flow *f)
 		if (f->attempts >= f->plan.max_attempts)
 			break;
 		f->target = c;
+		f->stateless = false;
 		return FLOW_ENCODE;
 	}
 	return flow_no_target(f);
@@ -497,6 +498,7 @@ static void target_by(struct flow *f, const struct provider_endpoint *e)
 		.model = c->model,
 		.max_output_cap = c->max_output_cap,
 		.max_output_known = c->info ? c->info->max_output : 0,
+		.stateless = f->stateless,
 	};
 	f->out = (struct outgoing){
 		.body = &f->body,
@@ -759,6 +761,15 @@ static void target_failed(struct flow *f, const char *reason, bool passes)
 	flow_note_fallback(f, c, reason);
 }
 
+/* The reasoning that the caller kept was made by another provider of the same dialect. Only the target could tell, and it
+ * can answer without. */
+static bool refused_state(const struct flow *f)
+{
+	return f->class == ERROR_invalid_request && !f->stateless && !flow_translates(f) &&
+	       f->to.dialect->refuses_state && f->to.dialect->refuses_state(&f->class_err) &&
+	       f->attempts < f->plan.max_attempts && !flow_is_over(f);
+}
+
 static enum flow_state attempt_failed(struct flow *f)
 {
 	const struct error_policy *policy = error_policy(f->class);
@@ -789,6 +800,10 @@ static enum flow_state attempt_failed(struct flow *f)
 	flow_note_attempt(f, error_class_name(f->class), false);
 	target_failed(f, error_class_name(f->class), policy->retry_same);
 	flow_release(f);
+	if (refused_state(f)) {
+		f->stateless = true;
+		return FLOW_ENCODE;
+	}
 	if (f->class == ERROR_context_length && f->target->info)
 		f->window_failed = f->target->info->context_window;
 	if (!policy->fall_over || flow_is_over(f)) {

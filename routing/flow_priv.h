@@ -76,6 +76,7 @@ struct flow {
 	struct billing_op *op;
 	struct billing_hold hold;
 	struct billing_shortfall shortfall;
+	bool stateless; /* the target in work refused reasoning of the history as not its own */
 	bool short_of_funds; /* some platform target was passed over for want of credits */
 	bool billing_away;   /* ... because the ledger could not be asked */
 	struct vault_call *opening;

@@ -22,6 +22,7 @@ const struct dialect dialect_anthropic_messages = {
 	.decode_response = anthropic_decode_response,
 	.classify =
 		openai_classify, /* one table has the markers of all error shapes with an `error` object */
+	.refuses_state = anthropic_refuses_state,
 	.encode_event = anthropic_encode_event,
 	.encode_deltas = anthropic_encode_deltas,
 	.encode_end = anthropic_encode_end,

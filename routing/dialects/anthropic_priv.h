@@ -31,6 +31,7 @@ enum rc anthropic_decode_ask(const struct call *c, struct arena *mem, struct ask
 /* ---- the request to a provider: anthropic_request.c, anthropic_question.c ---- */
 enum rc anthropic_encode_request(const struct call *c, const struct dialect_target *t,
 				 struct arena *mem, struct outgoing *out, struct err *err);
+bool anthropic_refuses_state(const struct err *said);
 enum rc anthropic_encode_ask(const struct call *c, const struct ask *ask,
 			     const struct dialect_target *t, struct arena *mem,
 			     struct outgoing *out, struct err *err);

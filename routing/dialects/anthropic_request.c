@@ -404,7 +404,7 @@ static size_t put_blocks(struct stripping *x, const struct json *content)
 		const char *key = seal_key(b);
 		const enum seal seal = key ? seal_of(b, key, x->t, x->mem, &value) : SEAL_OWN;
 
-		if (seal == SEAL_FOREIGN) {
+		if (seal == SEAL_FOREIGN || (key && x->t->stateless)) {
 			x->lost = true;
 			continue;
 		}
@@ -457,6 +457,39 @@ static void put_message(struct stripping *x, const struct json *m)
 	put_edited(x, m, "content", buf_str(&blocks));
 }
 
+/* Were tools called since the caller's last own words, whose results come now, and nothing thought? So it is where another
+ * provider answered that turn, or the caller left its thinking out. */
+static bool turn_lacks_thinking(const struct json *messages)
+{
+	struct json_iter it = json_iter(messages);
+	bool called = false, thought = false, results = false;
+	const struct json *content;
+	struct json *m;
+	struct str role;
+
+	while (json_next(&it, NULL, &m)) {
+		content = json_get(m, "content");
+		results = has_block(content, "tool_result");
+		if (json_string(json_get(m, "role"), &role) && str_is(role, "assistant")) {
+			called |= has_block(content, "tool_use");
+			thought |= has_block(content, "thinking") ||
+				   has_block(content, "redacted_thinking");
+		} else if (!results) {
+			called = thought = false;
+		}
+	}
+	return results && called && !thought;
+}
+
+/* A budget of thinking wants the turn of the open calls to begin with its own thinking. */
+static bool is_budgeted(const struct json *root)
+{
+	struct str type;
+
+	return json_string(json_get(json_get(root, "thinking"), "type"), &type) &&
+	       str_is(type, "enabled");
+}
+
 /* `messages` without what another provider made; what it cost is named. */
 static enum rc strip_seals(const struct call *c, struct stripping *x, struct buf *messages,
 			   struct outgoing *out)
@@ -495,7 +528,7 @@ enum rc anthropic_encode_request(const struct call *c, const struct dialect_targ
 	const struct dialect_target maker = anthropic_maker(t);
 	struct stripping x = {.t = &maker, .mem = mem};
 	struct json_edit edits[EDITS_MAX];
-	struct str type, raw;
+	struct str raw;
 	size_t n = 0;
 
 	(void)err;
@@ -503,16 +536,23 @@ enum rc anthropic_encode_request(const struct call *c, const struct dialect_targ
 		TRY(quoted(t->model, mem, &raw));
 		edits[n++] = (struct json_edit){"model", raw};
 	}
-	if (str_find_str(c->body_text, STR(CHAT_OPAQUE_MARK)) >= 0) {
+	if (t->stateless || str_find_str(c->body_text, STR(CHAT_OPAQUE_MARK)) >= 0) {
 		TRY(strip_seals(c, &x, &messages, out));
 		edits[n++] = (struct json_edit){"messages", buf_str(&messages)};
-		/* a budget of thinking wants the turn of the open calls to begin with its own thinking */
-		if (x.open && json_string(json_get(json_get(c->body, "thinking"), "type"), &type) &&
-		    str_is(type, "enabled")) {
-			edits[n++] = (struct json_edit){"thinking", STR("{\"type\":\"disabled\"}")};
-			chat_lose(&out->losses, STR("thinking"));
-		}
+	}
+	if (is_budgeted(c->body) &&
+	    (x.open || turn_lacks_thinking(json_get(c->body, "messages")))) {
+		edits[n++] = (struct json_edit){"thinking", STR("{\"type\":\"disabled\"}")};
+		chat_lose(&out->losses, STR("thinking"));
 	}
 	assert(n <= EDITS_MAX);
 	return outgoing_pass(c, edits, n, mem, out);
+}
+
+bool anthropic_refuses_state(const struct err *said)
+{
+	const struct str words = str_from(said->message);
+
+	return str_find_str(words, STR("signature")) >= 0 &&
+	       str_find_str(words, STR("thinking")) >= 0;
 }

@@ -429,17 +429,18 @@ static enum rc quoted(struct str s, struct arena *mem, struct str *ret)
 	return RC_OK;
 }
 
-static bool is_of_another(const struct json *item)
+static bool is_of_another(const struct json *item, const struct dialect_target *t)
 {
 	struct str seal, type;
 
 	return json_string(json_get(item, "encrypted_content"), &seal) &&
-	       str_starts(seal, STR(CHAT_OPAQUE_MARK)) &&
+	       (t->stateless || str_starts(seal, STR(CHAT_OPAQUE_MARK))) &&
 	       json_string(json_get(item, "type"), &type) && str_is(type, "reasoning");
 }
 
 /* The input without the reasoning that a provider of another dialect made. */
-static enum rc input_without_seals(const struct call *c, struct buf *raw)
+static enum rc input_without_seals(const struct call *c, const struct dialect_target *t,
+				   struct buf *raw)
 {
 	struct json_iter it = json_iter(json_get(c->body, "input"));
 	struct json_out o;
@@ -448,22 +449,22 @@ static enum rc input_without_seals(const struct call *c, struct buf *raw)
 	json_out_begin(&o, raw);
 	json_arr(&o, NULL);
 	while (json_next(&it, NULL, &item))
-		if (!is_of_another(item))
+		if (!is_of_another(item, t))
 			json_put_value(&o, NULL, item);
 	json_arr_end(&o);
 	return json_out_end(&o);
 }
 
-static bool has_seals(const struct call *c)
+static bool has_seals(const struct call *c, const struct dialect_target *t)
 {
 	struct json_iter it;
 	struct json *item;
 
-	if (str_find_str(c->body_text, STR(CHAT_OPAQUE_MARK)) < 0)
+	if (!t->stateless && str_find_str(c->body_text, STR(CHAT_OPAQUE_MARK)) < 0)
 		return false;
 	it = json_iter(json_get(c->body, "input"));
 	while (json_next(&it, NULL, &item))
-		if (is_of_another(item))
+		if (is_of_another(item, t))
 			return true;
 	return false;
 }
@@ -481,8 +482,9 @@ static enum rc encode_request(const struct call *c, const struct dialect_target 
 		edits[n].key = "model";
 		TRY(quoted(t->model, mem, &edits[n++].raw_json));
 	}
-	if (has_seals(c)) {
-		TRY(input_without_seals(c, &input));
+	if (has_seals(c, t)) {
+		TRY(input_without_seals(c, t, &input));
+		chat_lose(&out->losses, STR("input.reasoning"));
 		edits[n++] = (struct json_edit){"input", buf_str(&input)};
 	}
 	if (c->operation == OPERATION_chat && c->max_output == 0 && t->max_output_cap > 0)
@@ -490,6 +492,12 @@ static enum rc encode_request(const struct call *c, const struct dialect_target 
 			(struct json_edit){"max_output_tokens",
 					   arena_printf(mem, "%lld", (long long)t->max_output_cap)};
 	return outgoing_pass(c, edits, n, mem, out);
+}
+
+static bool refuses_state(const struct err *said)
+{
+	return str_find_nocase(str_from(said->message), STR("encrypted content")) >= 0 ||
+	       str_find_nocase(str_from(said->message), STR("encrypted_content")) >= 0;
 }
 
 static enum rc encode_event(struct dialect_ctx *ctx, const struct sse_event *ev,
@@ -566,6 +574,7 @@ const struct dialect dialect_openai_responses = {
 	.decode_event = responses_decode_event,
 	.decode_response = responses_decode_response,
 	.classify = openai_classify,
+	.refuses_state = refuses_state,
 	.encode_event = encode_event,
 	.encode_deltas = responses_encode_deltas,
 	.encode_end = responses_encode_end,

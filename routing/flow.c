@@ -1128,8 +1128,10 @@ static void flow_on_gone(void *arg)
 				 !atomic_load(&f->worker->service->draining);
 		if (!f->draining_up)
 			atomic_fetch_sub(&s->drains, 1);
-		loop_timer_set(f->worker->loop, &f->drain, f->draining_up ? ROUTING_DRAIN_MS : 1,
-			       flow_on_drain_over, f);
+		if (!f->terminal) /* else its end is near already */
+			loop_timer_set(f->worker->loop, &f->drain,
+				       f->draining_up ? ROUTING_DRAIN_MS : 1, flow_on_drain_over,
+				       f);
 		if (f->paused)
 			flow_on_drain(f);
 		return;

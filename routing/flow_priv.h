@@ -22,6 +22,7 @@
 #define FLOW_TAIL_MAX                                                                              \
 	(SSE_LINE_BYTES_MAX + SSE_BLOCK_SLACK_BYTES) /* kept back until the cost is committed */
 #define FLOW_BYTES_KEPT	     4096 /* the last of a relayed sound that wait for the booking */
+#define FLOW_LINGER_MS	     500  /* how long a stream that said its last may stay open */
 #define FLOW_FALLBACK_TEXT   2048
 #define FLOW_ATTEMPTS_TEXT   8192
 #define FLOW_PLAN_TEXT	     65536

@@ -35,6 +35,7 @@ void flow_attempt_reset(struct flow *f)
 	f->usage = USAGE_NONE;
 	f->finished = 0;
 	f->terminal = f->ending = false;
+	loop_timer_clear(&f->drain);
 	f->kept_id = STR_NULL;
 	f->text_bytes = 0;
 	f->status = 0;
@@ -168,6 +169,23 @@ static bool is_bare_json(struct str raw)
 	return raw.len > 0 && (raw.ptr[0] == '{' || raw.ptr[0] == '[');
 }
 
+static void on_said_all(void *arg)
+{
+	struct flow *f = arg;
+
+	flow_upstream_cancel(f);
+	f->up_done = true;
+	flow_run(f);
+}
+
+/* It said its last. Its connection usually ends the answer at once and is good for another; one that does not must not
+ * keep the caller from the tail. */
+static void said_all(struct flow *f)
+{
+	f->terminal = true;
+	loop_timer_set(f->worker->loop, &f->drain, FLOW_LINGER_MS, on_said_all, f);
+}
+
 static bool event_relay(struct flow *f, const struct sse_event *ev)
 {
 	AUTO(buf) struct buf out = BUF_INIT(FLOW_TAIL_MAX);
@@ -192,7 +210,8 @@ static bool event_relay(struct flow *f, const struct sse_event *ev)
 	if (facts.usage.present)
 		usage_replace(f, &facts.usage);
 	f->finished += facts.finished;
-	f->terminal |= facts.terminal;
+	if (facts.terminal && !f->terminal)
+		said_all(f);
 	f->ending |= facts.ending;
 	f->text_bytes += facts.text_bytes;
 	keep(f, &facts);

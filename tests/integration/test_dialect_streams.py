@@ -222,6 +222,22 @@ class Streams(harness.Case):
                     self.assertGreater(row["usage"]["in_text"], 0)
                     self.assertGreaterEqual(row["usage"]["out_text"], len(SAID) // 4)
 
+    def test_who_said_all_and_stays_is_not_waited_for(self):
+        never = threading.Event()
+        self.addCleanup(never.set)
+        for provider in ("openai", "anthropic", "mistral"):
+            name, *_ = self.profiles(provider, 1)
+            self.tg.settled()
+            for caller in CALLERS:
+                with self.subTest(caller=caller.name, provider=provider):
+                    self.passes_on(name, provider, lambda body: [body, never])
+                    began = time.monotonic()
+                    answer = self.post(caller, name)
+                    self.assertLess(time.monotonic() - began, 5 * harness.SLOW)
+                    self.assertEqual(caller.read(answer, True).text, SAID)
+                    row = self.row(answer)
+                    self.assertEqual((row["basis"], row["usage"]["out_text"]), ("provider_usage", 6))
+
     def test_usage_that_is_repeated_is_not_added(self):
         for provider in TELLERS:
             for caller in CALLERS:

@@ -3,7 +3,7 @@
 Every failure is told twice: alone it becomes the caller's own error (interface.md's table); with another target behind it, it is
 passed over where its class may be, and nobody notices.
 """
-import json
+import threading
 import time
 
 import harness
@@ -214,3 +214,24 @@ class Errors(harness.Case):
                     self.assertEqual(answer.headers["x-tollgate-fallback"], f"{target}={class_}")
                     got = caller.read(answer, stream)
                     self.assertEqual((got.text, got.finish), ("echo Hello", caller.FINISH["stop"]))
+
+    def test_who_says_nothing_or_is_not_there(self):
+        """Nobody there, a connection that breaks at once, and one that says nothing until the call's time is up."""
+        never = threading.Event()
+        self.addCleanup(never.set)
+        for what, class_ in (("gone", "network"), ("breaks", "network"), ("silent", "timeout")):
+            for caller in CALLERS:
+                for stream in (False, True):
+                    with self.subTest(what=what, caller=caller.name, stream=stream):
+                        name = f"{what}-{caller.name}-{int(stream)}"
+                        self.tg.must("POST", "/orgs/acme/profiles", {
+                            "name": name, "provider": "anthropic", "secret": key("anthropic", "good"), "billing_source": "byok", "validate": False,
+                            "base_url": self.mouth.url(name) if what != "gone" else f"http://127.0.0.1:{harness.free_port()}", "models": [MODELS["anthropic"]]})
+                        self.tg.must("PUT", f"/orgs/acme/routes/{name}", {"match": {"alias": name}, "targets": [{"profile": name, "model": MODELS["anthropic"]}],
+                                                                          "policy": {"timeout_ms": 700 * harness.SLOW}})
+                        self.tg.settled()
+                        if what == "silent":
+                            self.mouth.says(name, 200, [never])
+                        path, ask = caller.ask(name, "Hello", stream=stream)
+                        answer = self.tg.post(path, ask, key=self.org.key, headers=caller.headers())
+                        self.told(caller, answer, class_, f"{name}/{MODELS['anthropic']}")

@@ -230,15 +230,37 @@ class Words(harness.Case):
                 self.assertRegex(told.lower() + got.text.lower(), r"i cannot help with that|\"refusal\": ?\"")
         self.every(check)
 
+    def probe(self, caller, provider, stream):
+        """What the provider said to the same question, in its own words."""
+        asked = self.fake.requests()[-1]
+        return harness.request("127.0.0.1", self.fake.port, "POST", asked["path"] + ("?" + asked["query"] if asked["query"] else ""), asked["body"], {
+            **{k: v for k, v in asked["headers"].items() if k in ("content-type", "anthropic-version")},
+            **{h: "fake-probe" for h in ("x-api-key", "x-goog-api-key")}, "authorization": "Bearer fake-probe"}).body.decode()
+
     def test_sources_are_told_or_named_as_lost(self):
         def check(caller, provider, stream):
             got = self.whole(caller, provider, "Where [[citations=2 words=4]]", stream)
             self.assertEqual(got.text.split()[:4], ["w1", "w2", "w3", "w4"])
-            said = self.fake.requests()[-1]
-            if "citation" in got.answer.body.decode() or "grounding" in got.answer.body.decode() or "annotations" in got.answer.body.decode():
+            if "example.com/1" in got.answer.body.decode():
+                self.assertIn("example.com/2", got.answer.body.decode())
                 return
-            self.assertIn("citations", got.answer.headers.get("x-tollgate-dropped") or "", (caller.name, provider, got.answer.body[:2000]))
+            if "example.com/1" in self.probe(caller, provider, stream):
+                self.fail(f"{caller.name} at {provider}: sources are lost in silence")
         self.every(check)
+
+    def test_a_blocked_prompt_and_a_failed_answer(self):
+        """HTTP's 200 may be a refusal, or a failure."""
+        for caller in CALLERS:
+            for stream in (False, True):
+                with self.subTest(caller=caller.name, stream=stream, what="blocked"):
+                    got = self.whole(caller, "gemini", "Hello [[blocked]]", stream)
+                    self.assertIn(got.finish, self.FINISH[caller.name] + ((None,) if caller is GEMINI else ()))
+                    if caller is GEMINI:
+                        self.assertIn("blockReason", got.answer.body.decode())
+                with self.subTest(caller=caller.name, stream=stream, what="policy"):
+                    answer = self.post(caller, f"openai/{MODELS['openai']}", "Hello [[blocked]]", stream)
+                    self.assertEqual((answer.status, answer.headers["x-should-retry"]), (400, "false"), answer)
+                    self.assertEqual(answer.headers["x-tollgate-fallback"], f"openai/{MODELS['openai']}=content_policy")
 
     def test_what_no_provider_kept_is_named(self):
         asked = {CHAT: ({"seed": 7, "metadata": {"a": "b"}, "user": "u-1", "logit_bias": {}, "verbosity": "low"}, {"seed", "metadata", "verbosity"}),

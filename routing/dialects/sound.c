@@ -18,23 +18,27 @@ static uint32_t le(const char *at, int bytes)
 	return n;
 }
 
-/* Bytes of a second of plain samples: format 1 (integers), 3 (floats), 6 and 7 (G.711). 0: of another kind. */
+/* Bytes of a second of plain samples: format 1 (integers), 3 (floats), 6 and 7 (G.711). 0: of another kind, or its numbers
+ * contradict each other, so that another reader may find the sound longer. */
 static int64_t wav_rate(struct str fmt)
 {
-	uint32_t kind, channels, rate, bits;
+	uint32_t kind, channels, rate, bits, frame;
 
 	if (fmt.len < 16)
 		return 0;
 	kind = le(fmt.ptr, 2);
 	channels = le(fmt.ptr + 2, 2);
 	rate = le(fmt.ptr + 4, 4);
+	frame = le(fmt.ptr + 12, 2);
 	bits = le(fmt.ptr + 14, 2);
 	if (kind != 1 && kind != 3 && kind != 6 && kind != 7)
 		return 0;
 	if (channels < 1 || channels > 8 || rate < 4000 || rate > 384000 || bits < 8 || bits > 64 ||
 	    bits % 8 != 0)
 		return 0;
-	return (int64_t)channels * rate * (bits / 8);
+	if (frame != channels * (bits / 8) || le(fmt.ptr + 8, 4) != rate * frame)
+		return 0;
+	return (int64_t)rate * frame;
 }
 
 static bool wav_ms(struct str file, int64_t *ret)
@@ -49,8 +53,13 @@ static bool wav_ms(struct str file, int64_t *ret)
 		const struct str body = str_slice(rest, 8, rest.len);
 		const size_t len = le(rest.ptr + 4, 4);
 
-		if (memcmp(rest.ptr, "fmt ", 4) == 0)
+		if (memcmp(rest.ptr, "fmt ", 4) == 0) {
+			if (rate != 0) /* some take the first, some the last */
+				return false;
 			rate = wav_rate(str_slice(body, 0, len));
+			if (rate == 0)
+				return false;
+		}
 		if (memcmp(rest.ptr, "data", 4) == 0) {
 			if (rate <= 0)
 				return false;

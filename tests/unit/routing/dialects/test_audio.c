@@ -375,11 +375,10 @@ END_TEST
 START_TEST(a_plain_wave_is_measured_by_what_is_there)
 {
 	char wav[44 + 16000] = "RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0"
-			       "\x01\0\0\0\x02\0\x10\0data\xff\xff\xff\xff";
+			       "\x80\x3e\0\0\x02\0\x10\0data\xff\xff\xff\xff";
 	struct call_counts c = {.inputs = 0};
 
-	sound_measure(str_of(wav, sizeof wav),
-		      &c); /* its header claims 4 GB, and a byte a second */
+	sound_measure(str_of(wav, sizeof wav), &c); /* its header claims 4 GB */
 	ck_assert(c.audio_exact);
 	ck_assert_int_eq(c.audio_ms, 1000);
 	ck_assert_int_eq(c.audio_ms_max, 2000);
@@ -392,6 +391,35 @@ START_TEST(a_plain_wave_is_measured_by_what_is_there)
 		sound_measure(str_of(wav, n), &c);
 		ck_assert(c.audio_ms >= 0 && c.audio_ms <= c.audio_ms_max);
 	}
+}
+END_TEST
+
+/* A header that reads in two ways, to make a long recording look short: it is bounded as any other file. */
+START_TEST(a_wave_that_contradicts_itself_is_not_believed)
+{
+	static const char fmt[] = "fmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0";
+	static const char fast[] = "fmt \x10\0\0\0\x01\0\x08\0\0\xdc\x05\0\0\0\x77\x01\x40\0\x40\0";
+	char wav[12 + 24 + 24 + 8 + 16000] = "RIFF\xff\xff\xff\xffWAVE";
+	struct call_counts c = {.inputs = 0};
+
+	memcpy(wav + 12, fmt, 24);
+	memcpy(wav + 36, fast, 24);
+	memcpy(wav + 60, "data\xff\xff\xff\xff", 8);
+	sound_measure(str_of(wav, sizeof wav), &c);
+	ck_assert(!c.audio_exact);
+	ck_assert_int_ge(c.audio_ms_max, 16000 * 2); /* 500 bytes a second */
+	memcpy(wav + 36, "junk\x10\0\0\0", 8);
+	sound_measure(str_of(wav, sizeof wav), &c);
+	ck_assert(c.audio_exact); /* the same without the second */
+	ck_assert_int_eq(c.audio_ms, 1000);
+	wav[12 + 8 + 12] = 64; /* a frame that is longer than its samples */
+	c.audio_exact = false;
+	sound_measure(str_of(wav, sizeof wav), &c);
+	ck_assert(!c.audio_exact);
+	wav[12 + 8 + 12] = 2;
+	wav[12 + 8 + 9] = 1; /* bytes a second */
+	sound_measure(str_of(wav, sizeof wav), &c);
+	ck_assert(!c.audio_exact);
 }
 END_TEST
 
@@ -480,6 +508,7 @@ int main(void)
 	tcase_add_test(t, a_form_for_elevenlabs);
 	tcase_add_test(t, an_answer_that_came_whole_is_told_in_events);
 	tcase_add_test(t, a_plain_wave_is_measured_by_what_is_there);
+	tcase_add_test(t, a_wave_that_contradicts_itself_is_not_believed);
 	tcase_add_test(t, other_sounds_are_bounded_by_their_size);
 	tcase_add_loop_test(t, elevenlabs_is_classified_by_detail_status, 0,
 			    sizeof failures / sizeof *failures);

@@ -197,7 +197,7 @@ static bool judge_state(const struct call *call, struct candidate *c)
 		    (uuid_is_zero(s->keeper) ? c->source != BILLING_PLATFORM
 					     : uuid_eq(s->keeper, c->profile->id)))
 			continue;
-		c->no_state = true;
+		c->no_state = s;
 		reason(c, "capability_missing:%s", s->field);
 		return false;
 	}
@@ -631,6 +631,13 @@ static bool resolve(struct build *b)
 	return resolve_model(b, asked) || resolve_default(b);
 }
 
+/* Could it have what nobody here saw made? Whatever else it was passed over for: a disabled account still has its files. */
+static bool may_keep(const struct call *call, const struct candidate *c)
+{
+	return c->profile && c->source != BILLING_PLATFORM && c->endpoint &&
+	       c->endpoint->dialect == call->dialect && !str_is(str_from(c->reason), "revoked");
+}
+
 /* State whose keeper is not known: where several own profiles could have it, nobody is guessed. */
 static void drop_ambiguous(struct build *b)
 {
@@ -645,7 +652,7 @@ static void drop_ambiguous(struct build *b)
 	for (size_t i = 0; unknown && i < p->candidates_count; i++) {
 		const struct candidate *c = &p->candidates[i];
 
-		if (!c->profile || c->no_state || str_is(str_from(c->reason), "revoked"))
+		if (!may_keep(call, c))
 			continue;
 		several |= only && !uuid_eq(only->id, c->profile->id);
 		only = c->profile;
@@ -656,7 +663,7 @@ static void drop_ambiguous(struct build *b)
 		if (!c->use)
 			continue;
 		c->use = false;
-		c->no_state = true;
+		c->no_state = unknown;
 		reason(c, "capability_missing:%s", unknown->field);
 		p->usable--;
 	}
@@ -667,7 +674,7 @@ static void drop_ambiguous(struct build *b)
 /* Of mixed reasons: what passes with time, then out of credits, then what the caller can mend. */
 static void refuse(struct plan *p)
 {
-	size_t broke = 0, too_long = 0, no_state = 0;
+	size_t broke = 0, too_long = 0;
 
 	for (size_t i = 0; i < p->candidates_count; i++) {
 		const struct candidate *c = &p->candidates[i];
@@ -678,7 +685,8 @@ static void refuse(struct plan *p)
 			p->retry_after_ms = c->retry_after_ms;
 		broke += str_is(why, "insufficient_credits") || str_is(why, "limit_reached");
 		too_long += str_is(why, "context_too_long");
-		no_state += c->no_state;
+		if (c->no_state && !p->state)
+			p->state = c->no_state;
 		if (c->beyond_hold)
 			p->beyond_hold = c->beyond_hold;
 	}
@@ -686,7 +694,7 @@ static void refuse(struct plan *p)
 		p->refusal = "no_route";
 	else if (broke > 0)
 		p->refusal = "insufficient_quota";
-	else if (no_state > 0)
+	else if (p->state)
 		p->refusal = "state_not_found";
 	else if (p->beyond_hold)
 		p->refusal = "unsupported_parameter";
@@ -721,7 +729,6 @@ enum rc route_plan_build(const struct plan_input *in, struct arena *mem, struct 
 		return RC_NOT_FOUND;
 	}
 	drop_ambiguous(&b);
-	plan.state = in->call->states_count > 0 ? &in->call->states[0] : NULL;
 	if (plan.usable == 0)
 		refuse(&plan);
 	*ret = plan;

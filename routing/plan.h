@@ -44,8 +44,9 @@ struct candidate {
 	struct price_bound bound; /* what it was made with: no more is charged */
 	int64_t max_output_cap;	  /* to inject when the caller set none */
 	bool use;		  /* false: passed over */
-	bool no_state;		  /* ... because what the call builds on is not there */
-	const char *beyond_hold;  /* ... because of this field of the call: its cost has no bound */
+	const struct call_state
+		*no_state;	 /* ... because this, which the call builds on, is not there */
+	const char *beyond_hold; /* ... because of this field of the call: its cost has no bound */
 	char reason
 		[64]; /* "capability_missing:vision", "cooling_down:rate_limit:42", ... ; "" when used */
 	int64_t retry_after_ms; /* for cooling_down */

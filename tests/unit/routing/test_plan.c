@@ -1369,6 +1369,64 @@ START_TEST(state_goes_to_its_keeper)
 }
 END_TEST
 
+/* Who is passed over for another reason is no second keeper, and the words name what is not there. */
+START_TEST(state_of_the_only_own_account)
+{
+	static const struct str any[] = {STR("gpt-a")};
+	struct profile profiles[3];
+	struct snapshot org = {.profiles = profiles}, platform = {.profiles = profiles + 2};
+	struct call_state states[] = {
+		{.kind = "file", .id = STR("file_1"), .field = "input"},
+		{.kind = "conversation", .id = STR("conv_1"), .field = "conversation"}};
+	struct call call = {.dialect = &dialect_openai_chat,
+			    .model = STR("fast"),
+			    .needs = CAP_TEXT,
+			    .choices = 1,
+			    .states = states,
+			    .states_count = 2};
+	struct route_target targets[] = {{.provider = STR("openai"), .model = STR("gpt-a")},
+					 {.provider = STR("anthropic"), .model = STR("gpt-a")}};
+	struct route route = {
+		.name = STR("r"), .alias = STR("fast"), .targets = targets, .targets_count = 2};
+	struct plan_input in = {
+		.call = &call, .org = &org, .platform = &platform, .wall_ms = WALL_MS};
+	struct arena *mem = arena_new(ARENA_BYTES);
+	struct err err = {0};
+	struct plan plan;
+
+	org.routes = &route;
+	org.routes_count = 1;
+	org.profiles_count = 2;
+	platform.profiles_count = 1;
+	for (uint8_t i = 0; i < 3; i++)
+		profiles[i] = (struct profile){
+			.id = {.b = {1, i}},
+			.name = STR("p"),
+			.provider = provider_find(i == 1 ? STR("anthropic") : STR("openai")),
+			.endpoint_ok = true,
+			.source = i == 2 ? BILLING_PLATFORM : BILLING_BYOK,
+			.models = any,
+			.models_count = 1,
+			.status = i == 1 ? STR("disabled") : STR("active"),
+			.has_secret = true,
+			.priority = i};
+	ck_assert_int_eq(route_plan_build(&in, mem, &plan, &err), RC_OK);
+	ck_assert_uint_eq(plan.candidates_count, 3); /* the platform's without consent */
+	ck_assert_str_eq(plan.candidates[1].reason, "billing_not_allowed");
+	ck_assert_str_eq(plan.candidates[2].reason, "disabled");
+	ck_assert(plan.candidates[0].use);
+	/* the first is where it is asked for, the second elsewhere */
+	states[0].keeper = profiles[0].id;
+	states[1].keeper = profiles[2].id;
+	ck_assert_int_eq(route_plan_build(&in, mem, &plan, &err), RC_OK);
+	ck_assert_uint_eq(plan.usable, 0);
+	ck_assert_int_eq(route_plan_refused(&plan, &err), RC_NOT_FOUND);
+	ck_assert_str_eq(err.field, "conversation");
+	ck_assert(strstr(err.message, "conv_1"));
+	arena_free(mem);
+}
+END_TEST
+
 /* What becomes a header holds no control bytes, no separators of ours, whatever names say. */
 START_TEST(target_is_a_safe_header)
 {
@@ -1408,6 +1466,7 @@ int main(void)
 	tcase_add_test(tc, refused_words);
 	tcase_add_test(tc, candidates_are_bounded);
 	tcase_add_test(tc, state_goes_to_its_keeper);
+	tcase_add_test(tc, state_of_the_only_own_account);
 	tcase_add_test(tc, target_is_a_safe_header);
 	suite_add_tcase(s, tc);
 	return suite_run(s);

@@ -347,7 +347,7 @@ class Words(harness.Case):
                 (CHAT, "anthropic", "input_audio", "", {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}]}]}),
                 (CHAT, "gemini", "messages[0]", "", {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-abc"}}]}]}),
                 (RESPONSES, "anthropic", "tools", "", {"tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]}),
-                (RESPONSES, "gemini", "tools", "", {"tools": [{"type": "custom", "name": "shell", "format": {"type": "grammar", "syntax": "lark", "definition": "x"}}]}),
+                (RESPONSES, "gemini", "tools", "", {"tools": [{"type": "code_interpreter", "container": {"type": "auto"}}]}),
                 (MESSAGES, "openai", "tools", "", {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
                 (MESSAGES, "gemini", "mcp_servers", "mcp_servers", {"mcp_servers": [{"type": "url", "url": "https://h.example", "name": "n"}]}),
                 (GEMINI, "openai", "cachedContent", "", {"cachedContent": "cachedContents/abc"}),
@@ -403,7 +403,7 @@ class Words(harness.Case):
 
     def test_who_has_no_words_is_passed_over(self):
         said = {CHAT: ({"n": 2}, "n"), GEMINI: ({"generationConfig": {"candidateCount": 2}}, "generationConfig.candidateCount"),
-                RESPONSES: ({"tools": [{"type": "custom", "name": "shell"}]}, "tools")}
+                RESPONSES: ({"tools": [{"type": "web_search"}]}, "tools")}
         self.route("words", [{"profile": "anthropic", "model": MODELS["anthropic"]}, {"profile": "openai", "model": MODELS["openai"]}])
         self.tg.settled()
         for caller, (more, field) in said.items():

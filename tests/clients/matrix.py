@@ -71,6 +71,17 @@ def usage_is_there(got):
     need(got["usage"]["input"] > 0 and got["usage"]["output"] > 0, f"usage {got['usage']}")
 
 
+def same_as_put_together(cell, got):
+    """What the library itself makes of a stream's events is what they said one by one."""
+    whole = got.get("whole")
+    if (cell.surface, cell.provider, cell.scenario) == ("openai_chat", "mistral", "stream_reasoning"):
+        return  # Mistral's content is parts there, passed on as they are; OpenAI's helper takes them for text
+    for name in ("text", "finish", "usage") if whole else ():
+        need(whole[name] == got[name], f"put together, {name} is {whole[name]!r}")
+    calls = lambda of: [(c["name"], c["args"]) for c in of["calls"]]
+    need(not whole or calls(whole) == calls(got), f"put together, the calls are {whole and whole['calls']}")
+
+
 def says(text):
     def check(cell, got):
         no_error(got)
@@ -210,6 +221,7 @@ class Cell:
         refusal = self.refusal()
         if refusal is None:
             self.check(self, got)
+            same_as_put_together(self, got)
             return "ok"
         status, words, section = refusal
         error = got.get("error")

@@ -86,12 +86,12 @@ async function chat(job, got) {
   const messages = [{ role: 'user', content }];
   if (job.streams) {
     const abort = new AbortController();
-    const stream = await client.chat.completions.create(
-      { ...chatBody(job, messages), stream: true, stream_options: { include_usage: true } },
+    const stream = client.chat.completions.stream(
+      { ...chatBody(job, messages), stream_options: { include_usage: true } },
       { signal: abort.signal },
     );
     Object.assign(got, { text: '', reasoning: '', finish: null, usage: null, calls: [] });
-    return drain(
+    await drain(
       stream,
       job,
       got,
@@ -112,6 +112,8 @@ async function chat(job, got) {
       },
       () => abort.abort(),
     );
+    if (!got.cancelled) got.whole = chatGot(await stream.finalChatCompletion()); // put together by the library
+    return got;
   }
   const first = await client.chat.completions.create(chatBody(job, messages));
   Object.assign(got, chatGot(first));
@@ -166,9 +168,9 @@ async function responses(job, got) {
   const input = [{ role: 'user', content }];
   if (job.streams) {
     const abort = new AbortController();
-    const stream = await client.responses.create({ ...responsesBody(job, input), stream: true }, { signal: abort.signal });
+    const stream = client.responses.stream(responsesBody(job, input), { signal: abort.signal });
     Object.assign(got, { text: '', reasoning: '', finish: null, usage: null, calls: [], ended: null });
-    return drain(
+    await drain(
       stream,
       job,
       got,
@@ -191,6 +193,8 @@ async function responses(job, got) {
       },
       () => abort.abort(),
     );
+    if (!got.cancelled) got.whole = responsesGot(await stream.finalResponse()); // put together by the library
+    return got;
   }
   const first = await client.responses.create(responsesBody(job, input));
   Object.assign(got, responsesGot(first));

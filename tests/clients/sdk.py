@@ -70,7 +70,7 @@ def chat_got(answer):
     message = answer.choices[0].message
     text, reasoning = said(message)
     return {"text": text, "reasoning": reasoning,
-            "finish": answer.choices[0].finish_reason, "request": answer._request_id,
+            "finish": answer.choices[0].finish_reason, "request": getattr(answer, "_request_id", None),
             "calls": [{"name": c.function.name, "args": json.loads(c.function.arguments), "id": c.id} for c in message.tool_calls or []],
             "usage": tokens(answer.usage, "prompt_tokens", "completion_tokens")}
 
@@ -100,8 +100,15 @@ def chat(job, got):
                 got["calls"][c.index]["name"] += c.function.name or ""
                 got["calls"][c.index]["json"] += c.function.arguments or ""
             return bool(delta.content or delta.tool_calls)
-        with client.chat.completions.create(**chat_body(job, messages), stream=True, stream_options={"include_usage": True}) as stream:
-            drain(stream, job, got, take)
+        body = {**chat_body(job, messages), "stream_options": {"include_usage": True}}
+        if job["tools"]:  # the helper takes strict ones alone
+            with client.chat.completions.create(**body, stream=True) as stream:
+                drain(stream, job, got, take)
+            return
+        with client.chat.completions.stream(**body) as stream:
+            drain((event.chunk for event in stream if event.type == "chunk"), job, got, take)
+            if not got.get("cancelled"):
+                got["whole"] = chat_got(stream.get_final_completion())  # put together by the library
         return
     first = client.chat.completions.create(**chat_body(job, messages))
     got.update(chat_got(first))
@@ -127,7 +134,7 @@ def responses_body(job, asked):
 
 def responses_got(answer):
     thoughts = [part.text for item in answer.output if item.type == "reasoning" for part in [*(item.summary or []), *(item.content or [])]]
-    return {"text": answer.output_text, "reasoning": "".join(thoughts), "finish": answer.status, "request": answer._request_id,
+    return {"text": answer.output_text, "reasoning": "".join(thoughts), "finish": answer.status, "request": getattr(answer, "_request_id", None),
             "calls": [{"name": i.name, "args": json.loads(i.arguments), "id": i.call_id} for i in answer.output if i.type == "function_call"],
             "usage": tokens(answer.usage, "input_tokens", "output_tokens")}
 
@@ -164,8 +171,10 @@ def responses(job, got):
                 got["finish"] = event.response.status
                 got["usage"] = tokens(event.response.usage, "input_tokens", "output_tokens")
             return event.type in ("response.output_text.delta", "response.function_call_arguments.delta")
-        with client.responses.create(**responses_body(job, asked), stream=True) as stream:
+        with client.responses.stream(**responses_body(job, asked)) as stream:
             drain(stream, job, got, take)
+            if not got.get("cancelled"):
+                got["whole"] = responses_got(stream.get_final_response())  # put together by the library
         return
     first = client.responses.create(**responses_body(job, asked))
     got.update(responses_got(first))

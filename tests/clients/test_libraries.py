@@ -31,7 +31,7 @@ class Control(unittest.TestCase):
                 got = matrix.ask(language, [c.job(base(c), PROVIDERS[c.provider][1], c.model) for c in cells], build)
                 for cell in cells:
                     with self.subTest(cell=cell.id):
-                        cell.check(cell, got[cell.id])
+                        cell.judge(got[cell.id])
 
 
 class Matrix(harness.Case):

@@ -459,22 +459,6 @@ static enum error_class answer_encode(struct flow *f, const struct facts *facts)
 	return ERROR_none;
 }
 
-/* A stream that ends early may have said why behind its last event, without the blank line that would make it one. */
-static enum error_class stream_cut(struct flow *f)
-{
-	const struct str rest = str_trim(buf_str(&f->sse.raw));
-	const struct sse_event ev = {.data = rest, .raw = rest};
-	struct facts facts = {.usage = USAGE_NONE};
-
-	if (is_bare_json(rest) && f->to.dialect->decode_event(&f->ctx, &ev, &facts) == RC_OK &&
-	    facts.error != ERROR_none) {
-		f->class_err = facts.err;
-		return facts.error;
-	}
-	err_set(&f->class_err, RC_PROTOCOL, "protocol", "the provider's stream ended early");
-	return ERROR_protocol;
-}
-
 /* Is it in other words than the caller's, or in another form than was asked for? */
 static bool answer_is_written(const struct flow *f)
 {
@@ -483,12 +467,30 @@ static bool answer_is_written(const struct flow *f)
 	return flow_translates(f) || (here->rewrites && here->rewrites(&f->call));
 }
 
+/* A stream that ends early may have said why behind its last event, without the blank line that would make it one. */
+static enum error_class left_error(struct flow *f)
+{
+	const struct str rest = str_trim(buf_str(&f->sse.raw));
+	const struct sse_event left = {.data = rest, .raw = rest};
+	struct facts facts = {.usage = USAGE_NONE};
+
+	if (!is_bare_json(rest) || f->to.dialect->decode_event(&f->ctx, &left, &facts) != RC_OK)
+		return ERROR_none;
+	if (facts.error != ERROR_none)
+		f->class_err = facts.err;
+	return facts.error;
+}
+
 /* What came back, once it is complete: ERROR_none if it is a whole answer. */
 enum error_class flow_answer_judge(struct flow *f)
 {
 	struct facts facts = {.usage = USAGE_NONE};
 	struct str body = buf_str(&f->answer);
+	const bool begun = f->call.stream && f->event_stream && f->status / 100 == 2;
+	const enum error_class left = begun && !stream_is_whole(f) ? left_error(f) : ERROR_none;
 
+	if (left != ERROR_none)
+		return left;
 	if (f->up_rc != RC_OK && !stream_is_whole(f)) {
 		f->class_err = f->up_err;
 		return class_of_rc(f->up_rc);
@@ -506,7 +508,9 @@ enum error_class flow_answer_judge(struct flow *f)
 	if (f->call.stream && f->event_stream) {
 		if (stream_is_whole(f))
 			return stream_end(f);
-		return stream_cut(f);
+		err_set(&f->class_err, RC_PROTOCOL, "protocol",
+			"the provider's stream ended early");
+		return ERROR_protocol;
 	}
 	if (f->to.dialect->decode_response(&f->ctx, body, &facts) != RC_OK ||
 	    (f->call.stream && facts.error == ERROR_none && !f->call.dialect->encode_whole)) {

@@ -296,6 +296,24 @@ class Streams(harness.Case):
                     self.assertEqual((row["status"], row["attempts"][-1]["billed"]), ("settled", True))
                     self.assertGreaterEqual(row["usage"]["out_text"], len(part.text) // 4)
 
+    def test_an_error_before_content_falls_over_in_a_stream_too(self):
+        """Events have come by then: none of them reaches the caller."""
+        for provider in TELLERS + ["grok", "kimi", "openai_compatible"]:
+            for caller in CALLERS:
+                with self.subTest(caller=caller.name, provider=provider):
+                    name, *_ = self.profiles(provider, 1, spare=True)
+                    self.tg.settled()
+                    self.passes_on(name, provider, lambda body: [e for e in cut(body) if b"ello" not in e and b"echo" not in e])
+                    self.fake.clear()
+                    self.fake.control(key=key(provider, "good"), error_after=1, times=-1)
+                    answer = self.post(caller, name, "Hello")
+                    got = caller.read(answer, True)
+                    self.assertEqual(answer.headers["x-tollgate-profile"], "spare", answer)
+                    self.assertRegex(answer.headers["x-tollgate-fallback"], rf"^{name}/{MODELS[provider]}=(server_error|overloaded)$")
+                    self.assertEqual(got.text, "echo Hello")
+                    row = self.row(answer)
+                    self.assertEqual([a["billed"] for a in row["attempts"]], [False, True])
+
     def test_an_error_in_an_array_is_its_last_element(self):
         caller = CALLERS[3]
         for provider in TELLERS:

@@ -105,21 +105,25 @@ class Streams(harness.Case):
         cls.org = cls.tg.setup_org("acme")
         cls.tg.setup_profile(cls.org, "spare", models=["spare-model"])
         cls.made = 0
-        cls.free = []
+        cls.free = {}
 
     def profiles(self, provider, count, spare=False):
         """So many connections of their own: what one cools leaves the others alone."""
-        names = []
-        for _ in range(count):
-            Streams.made += 1
-            name = f"s{self.made}"
-            self.tg.must("POST", "/orgs/acme/profiles", {
-                "name": name, "provider": provider, "secret": key(provider, "good"), "billing_source": "byok", "validate": False,
-                "base_url": self.mouth.url(name), "models": [MODELS[provider]]})
-            targets = [{"profile": name, "model": MODELS[provider]}] + ([{"profile": "spare", "model": "spare-model"}] if spare else [])
-            self.tg.must("PUT", f"/orgs/acme/routes/{name}", {"match": {"alias": name}, "targets": targets, "policy": {}})
-            names.append(name)
-        return names
+        free = self.free.setdefault((provider, spare), [])
+        if len(free) < count:
+            free += [self.made_profile(provider, spare) for _ in range(count + 15)]
+            self.tg.settled()
+        return [free.pop() for _ in range(count)]
+
+    def made_profile(self, provider, spare):
+        Streams.made += 1
+        name = f"s{self.made}"
+        self.tg.must("POST", "/orgs/acme/profiles", {
+            "name": name, "provider": provider, "secret": key(provider, "good"), "billing_source": "byok", "validate": False,
+            "base_url": self.mouth.url(name), "models": [MODELS[provider]]})
+        targets = [{"profile": name, "model": MODELS[provider]}] + ([{"profile": "spare", "model": "spare-model"}] if spare else [])
+        self.tg.must("PUT", f"/orgs/acme/routes/{name}", {"match": {"alias": name}, "targets": targets, "policy": {}})
+        return name
 
     def passes_on(self, name, provider, change=lambda body: [body], end="whole"):
         self.mouth.passes_on(name, self.fake.port, f"/{provider}{PROVIDERS[provider][0]}", change, end)
@@ -143,7 +147,6 @@ class Streams(harness.Case):
 
     def cut_everywhere(self, caller, provider):
         first, *_ = self.profiles(provider, 1)
-        self.tg.settled()
         self.passes_on(first, provider)
         whole = self.post(caller, first)
         self.assertEqual(whole.status, 200, whole)
@@ -154,7 +157,6 @@ class Streams(harness.Case):
         self.post(caller, first)
         events = took[0]
         names = self.profiles(provider, len(events))
-        self.tg.settled()
         for k, name in enumerate(names):
             self.passes_on(name, provider, lambda body: cut(body)[:k], ("whole", "fin", "reset")[k % 3])
             answer = self.post(caller, name)
@@ -191,7 +193,6 @@ class Streams(harness.Case):
     def test_the_framing_changes_nothing(self):
         for provider in TELLERS:
             name, *_ = self.profiles(provider, 1)
-            self.tg.settled()
             for caller in CALLERS:
                 for framing, change in self.FRAMINGS.items():
                     with self.subTest(caller=caller.name, provider=provider, framing=framing):
@@ -203,7 +204,6 @@ class Streams(harness.Case):
     def test_done_may_be_missing_and_usage_too(self):
         for provider in ("openai", "mistral", "openrouter", "kimi", "grok", "openai_compatible"):
             name, *_ = self.profiles(provider, 1)
-            self.tg.settled()
             for caller in CALLERS:
                 with self.subTest(caller=caller.name, provider=provider):
                     if provider == "openai" and caller.name == "openai_responses":
@@ -227,7 +227,6 @@ class Streams(harness.Case):
         self.addCleanup(never.set)
         for provider in ("openai", "anthropic", "mistral"):
             name, *_ = self.profiles(provider, 1)
-            self.tg.settled()
             for caller in CALLERS:
                 with self.subTest(caller=caller.name, provider=provider):
                     self.passes_on(name, provider, lambda body: [body, never])
@@ -243,7 +242,6 @@ class Streams(harness.Case):
             for caller in CALLERS:
                 with self.subTest(caller=caller.name, provider=provider):
                     name, *_ = self.profiles(provider, 1)
-                    self.tg.settled()
                     self.passes_on(name, provider)
                     row = self.row(self.post(caller, name, ASKED + "[[cached=2]]"))
                     again = self.row(self.post(caller, name, ASKED + "[[cached=2 usage_always]]"))
@@ -258,7 +256,6 @@ class Streams(harness.Case):
             for caller in CALLERS:
                 with self.subTest(caller=caller.name, provider=provider):
                     name, far = self.profiles(provider, 2, spare=True)
-                    self.tg.settled()
                     self.passes_on(name, provider)
                     answer = self.post(caller, name, ASKED + f"[[pad={3 << 20}]]")
                     part = Part(caller, answer.body)
@@ -281,7 +278,6 @@ class Streams(harness.Case):
             for caller in CALLERS:
                 with self.subTest(caller=caller.name, provider=provider):
                     name, *_ = self.profiles(provider, 1, spare=True)
-                    self.tg.settled()
                     self.passes_on(name, provider)
                     answer = self.post(caller, name, "Hello [[words=30 chunks=10 error_after=4]]")
                     self.assertEqual(answer.status, 200, answer)
@@ -302,7 +298,6 @@ class Streams(harness.Case):
             for caller in CALLERS:
                 with self.subTest(caller=caller.name, provider=provider):
                     name, *_ = self.profiles(provider, 1, spare=True)
-                    self.tg.settled()
                     self.passes_on(name, provider, lambda body: [e for e in cut(body) if b"ello" not in e and b"echo" not in e])
                     self.fake.clear()
                     self.fake.control(key=key(provider, "good"), error_after=1, times=-1)
@@ -319,7 +314,6 @@ class Streams(harness.Case):
         for provider in TELLERS:
             with self.subTest(provider=provider):
                 good, bad = self.profiles(provider, 2)
-                self.tg.settled()
                 for name, text in ((good, ASKED), (bad, "Hello [[words=30 chunks=10 error_after=4]]")):
                     self.passes_on(name, provider)
                     path, body = caller.ask(name, text, stream=True)
@@ -423,7 +417,6 @@ class Streams(harness.Case):
         ready = []
         for caller, provider, end, array in cases:
             ready.append((caller, provider, end, self.profiles(provider, 1, spare=end == "fall over")[0], array))
-        self.tg.settled()
         problems, threads = [], []
         for case in ready:
             threads.append(threading.Thread(target=self.silence, args=(*case, problems)))
@@ -437,7 +430,6 @@ class Streams(harness.Case):
             for caller in CALLERS:
                 with self.subTest(caller=caller.name, provider=provider):
                     name, *_ = self.profiles(provider, 1)
-                    self.tg.settled()
                     gone = threading.Event()
 
                     def say(body):

@@ -161,8 +161,9 @@ struct facts {	      /* of one stream event, or of a whole answer */
 	struct usage usage; /* .present: cumulative so far: replace, never sum */
 	struct str model;   /* as the provider names it; may be empty */
 	struct str id;	    /* the provider's own of the answer; may be empty */
-	struct str
-		state_id; /* the answer as kept by the provider, where it says that it is; else empty */
+	/* What the provider keeps of it, where it says so: as struct call_state has it. Empty: nothing. */
+	struct str state_id;
+	const char *state_kind;
 	/* what it brought, where dialect_ctx.translate asks for it (chat.h) */
 	struct chat_delta *deltas;
 	size_t deltas_count, deltas_size;

@@ -937,7 +937,7 @@ static enum flow_state flow_settle(struct flow *f)
 	loop_timer_set(f->worker->loop, &f->deadline, wait_ms, flow_on_deadline, f);
 	f->op = billing_settle(f->worker, &charge, flow_on_settled, f);
 	if (f->kept_id.len > 0) /* before its last bytes: the next call may come at once */
-		f->noting = kept_note(f->worker, f->who->org, "response", f->kept_id,
+		f->noting = kept_note(f->worker, f->who->org, f->kept_kind, f->kept_id,
 				      f->target->profile->id, f->mem, flow_on_noted, f);
 	return FLOW_SETTLING;
 }

@@ -115,7 +115,8 @@ struct flow {
 	enum billing_basis basis;
 	money_t debited;
 	bool settled;
-	struct str kept_id; /* the answer as its provider keeps it; empty: it does not */
+	struct str kept_id; /* what its provider keeps of it; empty: nothing */
+	const char *kept_kind;
 	struct kept_note *noting;
 
 	/* what the log, the headers and the usage row tell */

@@ -270,8 +270,10 @@ static void read_container(const struct json *of, struct facts *f)
 {
 	const struct str id = text_of(json_get(of, "container"), "id");
 
-	if (id.len)
-		f->state_id = id;
+	if (!id.len)
+		return;
+	f->state_id = id;
+	f->state_kind = "container";
 }
 
 static void read_error(struct dialect_ctx *ctx, const struct json *root, struct facts *f)

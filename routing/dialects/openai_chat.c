@@ -122,21 +122,18 @@ static enum rc image_part(const struct json *part, const char *key, struct call 
 	return RC_OK;
 }
 
-/* A file that the provider keeps is only there; Mistral has its id beside the type. */
-static enum rc file_part(const struct json *part, struct call *c, struct arena *mem,
+/* What the provider keeps: a file, or the sound of an earlier answer. How large it is only it knows. */
+static enum rc kept_part(const char *kind, const struct json *id, struct call *c, struct arena *mem,
 			 struct err *err)
 {
-	struct str id;
+	struct str text;
 
-	/* its pages are read as text and pictures; a compressed page can be smaller than its tokens */
-	c->needs |= CAP_VISION;
-	c->media_by_url = true;
-	if (!json_string(json_get(json_get(part, "file"), "file_id"), &id) &&
-	    !json_string(json_get(part, "file_id"), &id))
+	if (!json_string(id, &text))
 		return RC_OK;
-	return call_state_add(c, mem, "file", "messages", id) == RC_OK
-		       ? RC_OK
-		       : bad(err, "messages", "names more files than one call may");
+	c->media_by_url = true;
+	if (call_state_add(c, mem, kind, "messages", text) != RC_OK)
+		return bad(err, "messages", "has more files than one call may name");
+	return RC_OK;
 }
 
 static enum rc content_part(const struct json *part, struct call *c, struct arena *mem,
@@ -148,6 +145,9 @@ static enum rc content_part(const struct json *part, struct call *c, struct aren
 		return bad(err, "messages", "has a content part that is no object with a type");
 	if (json_string(json_get(part, "text"), &text))
 		c->text_bytes += text.len;
+	/* Mistral's stands beside the type */
+	TRY(kept_part("file", json_get(part, "file_id"), c, mem, err));
+	TRY(kept_part("file", json_get(json_get(part, "file"), "file_id"), c, mem, err));
 	if (str_is(type, "image_url"))
 		return image_part(part, "image_url", c, err);
 	if (str_is(type, "video_url")) {
@@ -156,7 +156,9 @@ static enum rc content_part(const struct json *part, struct call *c, struct aren
 	} else if (str_is(type, "input_audio")) {
 		c->needs |= CAP_AUDIO_IN;
 	} else if (str_is(type, "file")) {
-		return file_part(part, c, mem, err);
+		/* its pages are read as text and pictures; a compressed page can be smaller than its tokens */
+		c->needs |= CAP_VISION;
+		c->media_by_url = true;
 	}
 	return RC_OK;
 }
@@ -199,7 +201,8 @@ static enum rc read_messages(const struct json *root, struct call *c, struct are
 			return bad(err, "messages", "has an entry that is no object with a role");
 		TRY(read_content(json_get(m, "content"), c, mem, err));
 		if (!json_is_null(json_get(m, "audio")))
-			c->media_by_url = true; /* an earlier answer's audio, by id */
+			c->media_by_url = true;
+		TRY(kept_part("audio", json_get(json_get(m, "audio"), "id"), c, mem, err));
 	}
 	return RC_OK;
 }
@@ -352,6 +355,8 @@ static void read_message(const struct json *m, struct facts *f)
 	if (!json_is_null(audio)) {
 		f->content = true;
 		len += text_len(json_get(audio, "transcript"));
+		if (json_string(json_get(audio, "id"), &f->state_id))
+			f->state_kind = "audio"; /* a later call says it again by this alone */
 	}
 	f->content |= len > 0 || json_len(json_get(m, "images")) > 0;
 	f->text_bytes += len;

@@ -383,8 +383,10 @@ static void response_read(struct dialect_ctx *ctx, struct facts *f, const struct
 	f->model = text_of(response, "model");
 	f->id = text_of(response, "id");
 	(void)json_bool(json_get(response, "store"), &kept);
-	if (kept)
-		f->state_id = f->id;
+	if (!kept)
+		return;
+	f->state_id = f->id;
+	f->state_kind = "response";
 }
 
 static void tier_read(struct str tier, struct usage *u)

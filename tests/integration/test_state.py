@@ -95,6 +95,26 @@ class State(harness.Case):
         self.assertEqual(self.tg.get(path, mine.key).status, 404)
         self.assertEqual((self.tg.sql("SELECT count(*) FROM tollgate.usage_charge"), mine.balance()), (rows, balance))
 
+    def test_a_file_of_a_chat_is_not_sent_where_nobody_knows_it(self):
+        self.profile("platform", "files", "sk-fakefiles", billing_source="platform", models=["gpt-4.1-mini"])
+        org, several = self.tg.setup_org("chatfile"), self.tg.setup_org("chatfiles")
+        for name in ("one", "two"):
+            self.profile(several, name, "sk-fake" + name)
+        self.tg.settled()
+        parts = ({"content": [{"type": "file", "file": {"file_id": "file-of-another"}}], "role": "user"},
+                 {"role": "assistant", "audio": {"id": "audio_of_another"}})
+        for who, model in ((org, "gpt-4.1-mini"), (several, MODEL)):
+            before, balance, rows = self.fake.stats()["calls"], who.balance(), self.tg.row_counts()
+            for part in parts:
+                answer = self.tg.post("/v1/chat/completions", {"model": model, "messages": [part, {"role": "user", "content": "Go on"}]}, key=who.key)
+                self.assertEqual((answer.status, answer.json["error"]["code"], answer.json["error"]["param"]), (404, "state_not_found", "messages"), answer)
+            self.assertEqual((self.fake.stats()["calls"], who.balance(), self.tg.row_counts()), (before, balance, rows))
+        single = self.tg.setup_org("chatfile-own")
+        self.profile(single, "mine", "sk-fakemine")
+        self.tg.settled()
+        answer = self.tg.post("/v1/chat/completions", {"model": MODEL, "messages": [parts[0]]}, key=single.key)
+        self.assertEqual((answer.status, answer.headers["x-tollgate-profile"]), (200, "mine"), answer)
+
     def test_what_is_not_kept_is_not_remembered(self):
         org = self.tg.setup_org("light")
         self.profile(org, "only", "sk-fakelight")

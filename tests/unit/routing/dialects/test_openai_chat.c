@@ -205,6 +205,59 @@ static const struct {
 	 false, false, false, 0, 1, 0, 0, 3},
 };
 
+static const struct {
+	const char *body, *kind, *id; /* kind NULL: none */
+} kept_parts[] = {
+	{PART("{\"type\":\"file\",\"file\":{\"file_id\":\"file-1\"}}") "}", "file", "file-1"},
+	{PART("{\"type\":\"file\",\"file_id\":\"1b2c\"}") "}", "file", "1b2c"},
+	{PART("{\"type\":\"file\",\"file\":{\"file_data\":\"data:application/pdf;base64,AA\"}}") "}",
+	 NULL, NULL},
+	{"{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"audio\":{\"id\":\"audio_1\"}}]}",
+	 "audio", "audio_1"},
+	{"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}", NULL, NULL},
+};
+
+/* It is only in the account where it was made: never sent where nobody knows it. */
+START_TEST(kept_media_is_state)
+{
+	struct arena *mem = arena_new(ARENA_BYTES);
+	struct err err = {0};
+	struct call c;
+
+	ck_assert_int_eq(d->decode_request(&no_head, str_from(kept_parts[_i].body), mem, &c, &err),
+			 RC_OK);
+	ck_assert_uint_eq(c.states_count, kept_parts[_i].kind ? 1 : 0);
+	if (kept_parts[_i].kind) {
+		ck_assert_str_eq(c.states[0].kind, kept_parts[_i].kind);
+		ck_assert(str_is(c.states[0].id, kept_parts[_i].id));
+		ck_assert_str_eq(c.states[0].field, "messages");
+		ck_assert(c.media_by_url);
+	}
+	arena_free(mem);
+}
+END_TEST
+
+START_TEST(too_many_files_are_refused)
+{
+	struct arena *mem = arena_new(ARENA_BYTES);
+	AUTO(buf) struct buf body = BUF_INIT(1 << 16);
+	struct err err = {0};
+	struct call c;
+
+	ck_assert_int_eq(buf_append(&body, STR("{\"model\":\"m\",\"messages\":[{\"role\":\"user\","
+					       "\"content\":[{\"type\":\"text\",\"text\":\"x\"}")),
+			 RC_OK);
+	for (int i = 0; i <= CALL_STATES_MAX; i++)
+		ck_assert_int_eq(
+			buf_printf(&body, ",{\"type\":\"file\",\"file\":{\"file_id\":\"f%d\"}}", i),
+			RC_OK);
+	ck_assert_int_eq(buf_append(&body, STR("]}]}")), RC_OK);
+	ck_assert_int_eq(d->decode_request(&no_head, buf_str(&body), mem, &c, &err), RC_INVALID);
+	ck_assert_str_eq(err.field, "messages");
+	arena_free(mem);
+}
+END_TEST
+
 START_TEST(good_request_is_read)
 {
 	struct arena *mem = arena_new(ARENA_BYTES);
@@ -718,6 +771,26 @@ START_TEST(whole_answer)
 }
 END_TEST
 
+/* A later turn names it by its id alone. */
+START_TEST(sound_of_an_answer_is_kept)
+{
+	struct dialect_ctx ctx = {.mem = arena_new(ARENA_BYTES)};
+	struct facts f;
+
+	ck_assert_int_eq(
+		d->decode_response(
+			&ctx,
+			STR("{\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\","
+			    "\"content\":null,\"audio\":{\"id\":\"audio_1\",\"transcript\":\"Hi\"}},"
+			    "\"finish_reason\":\"stop\"}]}"),
+			&f),
+		RC_OK);
+	ck_assert(str_is(f.state_id, "audio_1"));
+	ck_assert_str_eq(f.state_kind, "audio");
+	arena_free(ctx.mem);
+}
+END_TEST
+
 /* --- usage ---------------------------------------------------------------------------------------------- */
 
 #define U(prompt, completion, total)                                                               \
@@ -1082,6 +1155,8 @@ int main(void)
 	tcase_add_loop_test(tc, bad_request_is_refused, 0, ARRAY_LEN(bad_requests));
 	tcase_add_test(tc, deep_nesting_is_refused);
 	tcase_add_loop_test(tc, good_request_is_read, 0, ARRAY_LEN(good_requests));
+	tcase_add_loop_test(tc, kept_media_is_state, 0, ARRAY_LEN(kept_parts));
+	tcase_add_test(tc, too_many_files_are_refused);
 	tcase_add_loop_test(tc, request_to_provider, 0, ARRAY_LEN(encodings));
 	tcase_add_test(tc, request_that_does_not_fit);
 	tcase_add_test(tc, large_request_to_provider);
@@ -1092,6 +1167,7 @@ int main(void)
 	tcase_add_loop_test(tc, event_facts, 0, ARRAY_LEN(events));
 	tcase_add_test(tc, comment_has_no_facts);
 	tcase_add_loop_test(tc, whole_answer, 0, ARRAY_LEN(answers));
+	tcase_add_test(tc, sound_of_an_answer_is_kept);
 	tcase_add_loop_test(tc, usage_is_disjoint, 0, ARRAY_LEN(usages));
 	tcase_add_loop_test(tc, usage_absent_is_not_zero, 0, ARRAY_LEN(no_usages));
 	tcase_add_test(tc, usage_property);

@@ -665,6 +665,8 @@ static void facts_take(struct play *p, const struct facts *f)
 	if (f->model.len)
 		snprintf(p->model, sizeof p->model, "%.*s", STR_FMT(f->model));
 	if (f->state_id.len)
+		ck_assert_str_eq(f->state_kind, "response");
+	if (f->state_id.len)
 		snprintf(p->state, sizeof p->state, "%.*s", STR_FMT(f->state_id));
 	for (size_t i = 0; i < f->deltas_count; i++)
 		trace_add(p, &f->deltas[i]);

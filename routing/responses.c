@@ -19,7 +19,8 @@
 
 struct stored { /* in the request's arena; its undo ends what is under way */
 	struct http_request *req;
-	const char *method, *suffix, *query; /* the parameters that go along */
+	const char *method, *suffix, *query; /* the names of the parameters that go along */
+	struct str path;
 	struct call call;
 	struct call_state state;
 	struct kept_find *finding;
@@ -90,16 +91,20 @@ static bool on_body(void *arg, struct str bytes)
 
 static void reply_failure(struct stored *s)
 {
+	struct err words = {0}, e = {0};
 	const enum error_class class = dialect_openai_responses.classify(
-		s->status, buf_str(&s->body), s->req->mem, &(struct err){0});
-	struct err e = {0};
+		s->status, buf_str(&s->body), s->req->mem, &words);
 	enum rc rc;
 
 	if (s->status == 404 || class == ERROR_not_found) {
 		reply_not_there(s);
 		return;
 	}
-	rc = error_all_failed(class, &(struct err){0}, 0, &e);
+	/* the body may have written them in JSON's other ways */
+	secret_redact(&s->mark, words.message, strlen(words.message));
+	secret_redact(&s->mark, words.field, strlen(words.field));
+	secret_redact(&s->mark, words.detail, strlen(words.detail));
+	rc = error_all_failed(class, &words, words.retry_after_s, &e);
 	http_reply_err(s->req, rc, &e);
 }
 
@@ -136,24 +141,47 @@ static bool is_plain(struct str s)
 	return s.len > 0 && s.len <= STORED_ID_BYTES_MAX;
 }
 
-/* The path below the profile's address, with those of the caller's parameters that may go along. */
-static struct str stored_path(struct stored *s)
+static bool goes_along(const struct stored *s, struct str name)
+{
+	struct str names = str_from(s->query);
+
+	while (names.ptr)
+		if (str_eq_nocase(str_cut(&names, ' '), name))
+			return name.len > 0;
+	return false;
+}
+
+/* The path below the profile's address, with those of the caller's parameters that may go along: each as often as it stands
+ * there. */
+static enum rc read_path(struct stored *s, struct err *err)
 {
 	AUTO(buf) struct buf path = BUF_INIT(STORED_PATH_BYTES);
-	struct str names = str_from(s->query);
+	struct str rest = s->req->query;
 	enum rc rc = buf_printf(&path, "/responses/%.*s%s", STR_FMT(s->state.id), s->suffix);
+	struct str wrong = STR("");
 	char mark = '?';
 
-	while (names.ptr && rc == RC_OK) {
-		struct str name = str_cut(&names, ' ');
-		struct str value = http_query(s->req, arena_strdup(s->req->mem, name));
+	while (rest.ptr && rc == RC_OK) {
+		struct str value = str_cut(&rest, '&');
+		struct str name = str_cut(&value, '=');
 
-		if (!value.ptr || !is_plain(value))
+		if (!goes_along(s, name))
 			continue;
-		rc = buf_printf(&path, "%c%.*s=%.*s", mark, STR_FMT(name), STR_FMT(value));
+		rc = is_plain(value)
+			     ? buf_printf(&path, "%c%.*s=%.*s", mark, STR_FMT(name), STR_FMT(value))
+			     : RC_INVALID;
+		wrong = str_cut(&name, '%');
 		mark = '&';
 	}
-	return rc == RC_OK ? arena_str(s->req->mem, buf_str(&path)) : STR_NULL;
+	if (rc != RC_OK) {
+		(void)err_set(err, RC_INVALID, "invalid_request_error",
+			      "%.*s has a value that it cannot have, or stands there too often",
+			      STR_FMT(wrong));
+		err_field(err, "%.*s", STR_FMT(wrong));
+		return RC_INVALID;
+	}
+	s->path = arena_str(s->req->mem, buf_str(&path));
+	return RC_OK;
 }
 
 static void ask_keeper(struct stored *s)
@@ -162,7 +190,7 @@ static void ask_keeper(struct stored *s)
 	struct upstream_request u = {
 		.method = s->method,
 		.target = &s->target,
-		.path = stored_path(s),
+		.path = s->path,
 		.secret = s->target.profile->has_secret ? &s->secret : NULL,
 		.timeouts = {.connect = STORED_CONNECT_MS,
 			     .first_byte = STORED_TIMEOUT_MS,
@@ -289,6 +317,8 @@ static void stored_begin(struct http_request *r, const char *method, const char 
 			     "a stored response is not streamed again here");
 		err_field(&e, "stream");
 	}
+	if (rc == RC_OK && is_plain(s->state.id))
+		rc = read_path(s, &e);
 	if (rc != RC_OK)
 		http_reply_err(r, rc, &e);
 	else if (!is_plain(s->state.id))
@@ -299,12 +329,12 @@ static void stored_begin(struct http_request *r, const char *method, const char 
 
 void handle_response_get(struct http_request *r)
 {
-	stored_begin(r, "GET", "", "include[]");
+	stored_begin(r, "GET", "", "include include%5B%5D");
 }
 
 void handle_response_items(struct http_request *r)
 {
-	stored_begin(r, "GET", "/input_items", "limit order after include[]");
+	stored_begin(r, "GET", "/input_items", "limit order after include include%5B%5D");
 }
 
 void handle_response_delete(struct http_request *r)

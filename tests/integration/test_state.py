@@ -2,6 +2,7 @@
 import unittest
 
 import harness
+from mouth import Mouth
 from test_providers import PROVIDERS, key
 
 MODEL = "gpt-4.1"
@@ -114,6 +115,32 @@ class State(harness.Case):
         self.tg.settled()
         answer = self.tg.post("/v1/chat/completions", {"model": MODEL, "messages": [parts[0]]}, key=single.key)
         self.assertEqual((answer.status, answer.headers["x-tollgate-profile"]), (200, "mine"), answer)
+
+    def test_what_is_asked_of_a_stored_response_goes_along(self):
+        mouth = Mouth()
+        self.addCleanup(mouth.close)
+        org = self.tg.setup_org("items")
+        self.profile(org, "mouth", "sk-fakemouth", base_url=mouth.url("kept"))
+        self.tg.settled()
+        answer = {"id": "resp_said", "object": "response", "status": "completed", "model": MODEL, "store": True, "output": []}
+        items = {"object": "list", "data": [], "has_more": False}
+        wrong = {"error": {"message": "Not that one.", "type": "invalid_request_error", "param": "include", "code": "invalid_value"}}
+        mouth.says("kept", 200, answer)
+        self.assertEqual(self.ask(org).status, 200)
+        mouth.says("kept", 200, items)
+        path = "/v1/responses/resp_said"
+        got = self.tg.get(path + "/input_items?limit=2&include%5B%5D=a.b&order=asc&include%5B%5D=c.d&other=x", org.key)
+        self.assertEqual((got.status, got.json), (200, items), got)
+        self.assertEqual(mouth.asked("kept")[-1].path, "/kept/responses/resp_said/input_items?limit=2&include%5B%5D=a.b&order=asc&include%5B%5D=c.d")
+        asked = len(mouth.asked("kept"))
+        for query, field in (("limit=%20", "limit"), ("include%5B%5D=", "include"), ("after=" + "x" * 200, "after")):
+            got = self.tg.get(f"{path}/input_items?{query}", org.key)
+            self.assertEqual((got.status, got.json["error"]["param"]), (400, field), got)
+        self.assertEqual(len(mouth.asked("kept")), asked)
+        mouth.says("kept", 400, wrong)
+        got = self.tg.get(path + "?include=x", org.key)
+        self.assertEqual((got.status, {k: got.json["error"][k] for k in ("message", "param", "code")}),
+                         (400, {"message": "Not that one.", "param": "include", "code": "invalid_value"}), got)
 
     def test_what_is_not_kept_is_not_remembered(self):
         org = self.tg.setup_org("light")

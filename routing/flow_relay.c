@@ -146,7 +146,8 @@ static void usage_replace(struct flow *f, const struct usage *u)
 /* The caller is told the provider's own id: a later call may name it. */
 static void keep(struct flow *f, const struct facts *facts)
 {
-	if (f->kept_id.len > 0 || facts->state_id.len == 0 || flow_translates(f))
+	if (f->kept_id.len > 0 || facts->state_id.len == 0 ||
+	    facts->state_id.len > KEPT_ID_BYTES_MAX || flow_translates(f))
 		return;
 	f->kept_id = arena_str(f->mem, facts->state_id);
 	f->kept_kind = facts->state_kind;

@@ -14,21 +14,21 @@
 struct kept_find {
 	struct pg_call *call;
 	struct call *of;
-	struct arena *mem;
 	void (*done)(void *arg, enum rc rc);
 	void *arg;
 };
 
-/* Kinds are ours and have no NUL: two ids of different kinds never meet. */
-static void hash_of(const char *kind, struct str id, struct arena *mem, uint8_t out[SHA256_BYTES])
+/* Kinds are ours and have no NUL: two ids of different kinds never meet. An id is as long as its caller made it: no place for
+ * the arena, whose cap ends the process. */
+static void hash_of(const char *kind, struct str id, uint8_t out[SHA256_BYTES])
 {
 	const size_t kind_len = strlen(kind);
-	char *text = arena_alloc(mem, kind_len + 1 + id.len);
+	AUTO(buf) struct buf text = BUF_INIT(kind_len + 1 + id.len);
 
-	memcpy(text, kind, kind_len + 1);
-	if (id.len)
-		memcpy(text + kind_len + 1, id.ptr, id.len);
-	sha256(str_of(text, kind_len + 1 + id.len), out);
+	if (buf_append(&text, str_of(kind, kind_len + 1)) != RC_OK ||
+	    buf_append(&text, id) != RC_OK)
+		abort(); /* it is as large as that */
+	sha256(buf_str(&text), out);
 }
 
 static void on_found(void *arg, const struct pg_result *res)
@@ -57,10 +57,10 @@ struct kept_find *kept_find(struct worker *w, struct org_id org, struct call *c,
 	struct pg_batch *b = pg_batch_new();
 
 	for (size_t i = 0; i < c->states_count; i++) {
-		hash_of(c->states[i].kind, c->states[i].id, mem, hashes[i]);
+		hash_of(c->states[i].kind, c->states[i].id, hashes[i]);
 		list[i] = str_of(hashes[i], SHA256_BYTES);
 	}
-	*k = (struct kept_find){.of = c, .mem = mem, .done = done, .arg = arg};
+	*k = (struct kept_find){.of = c, .done = done, .arg = arg};
 	pg_batch_org(b, org);
 	pg_batch_add(b, &sql_routing_state_find);
 	pg_param_bytes_array(b, list, c->states_count);
@@ -100,7 +100,7 @@ struct kept_note *kept_note(struct worker *w, struct org_id org, const char *kin
 	struct pg_batch *b = pg_batch_new();
 	uint8_t hash[SHA256_BYTES];
 
-	hash_of(kind, id, mem, hash);
+	hash_of(kind, id, hash);
 	*k = (struct kept_note){.done = done, .arg = arg};
 	pg_batch_org(b, org);
 	pg_batch_add(b, &sql_routing_state_keep);

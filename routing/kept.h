@@ -1,10 +1,11 @@
 /* routing/kept.h - state that a provider keeps for a later call: who has it. Both are asynchronous, on the worker's thread;
- * `done` runs after they
- * returned, and what they return, in `mem`, is cancelled before that or not at all. */
+ * `done` runs after they returned, and what they return, in `mem`, is cancelled before that or not at all. */
 #ifndef ROUTING_KEPT_H
 #define ROUTING_KEPT_H
 #include "routing/call.h"
 #include "server/worker.h"
+
+#define KEPT_ID_BYTES_MAX 4096 /* what is longer is no id, and not remembered */
 
 struct kept_find;
 /* Fill `keeper` of each of c->states that this org's calls made. RC_OK also where none is known. */

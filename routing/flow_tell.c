@@ -67,12 +67,12 @@ void flow_headers(struct flow *f)
 		http_add_header(r, "x-tollgate-profile", f->target->profile->name);
 		http_add_header(r, "x-tollgate-billing-source",
 				str_from(billing_source_name(f->target->source)));
+		header_dropped(f); /* of a target that was passed over nothing was left out */
 	}
 	snprintf(number, sizeof number, "%d", f->attempts);
 	http_add_header(r, "x-tollgate-attempts", str_from(number));
 	if (f->fallback.len > 0)
 		http_add_header(r, "x-tollgate-fallback", buf_str(&f->fallback));
-	header_dropped(f);
 }
 
 void flow_header_overhead(struct flow *f)
@@ -248,6 +248,9 @@ void flow_log(const struct flow *f)
 	counter_add(&s->tokens_out, (uint64_t)usage_total_out(&f->usage));
 	hist_add(&s->duration, took_us);
 	log_info("call", LOG_STR("why", end_names[f->why]),
+		 LOG_STR("gen_ai.operation.name", operation_name(f->call.dialect->operation)),
+		 LOG_STR("dialect", f->call.dialect->name),
+		 LOG_STR("target_dialect", f->target && f->to.dialect ? f->to.dialect->name : NULL),
 		 LOG_S("gen_ai.request.model", f->call.model),
 		 LOG_STR("target", f->target ? f->target->target : NULL),
 		 LOG_STR("provider", f->target ? f->target->provider->id : NULL),

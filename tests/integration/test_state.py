@@ -125,8 +125,13 @@ class State(harness.Case):
         answer = {"id": "resp_said", "object": "response", "status": "completed", "model": MODEL, "store": True, "output": []}
         items = {"object": "list", "data": [], "has_more": False}
         wrong = {"error": {"message": "Not that one.", "type": "invalid_request_error", "param": "include", "code": "invalid_value"}}
+        rows = lambda: self.tg.row_counts()["tollgate.provider_state"]
+        before = rows()
+        mouth.says("kept", 200, {**answer, "id": "resp_" + "x" * 5000})
+        self.assertEqual((self.ask(org).status, rows()), (200, before))  # what is so long is no id
+        self.assertEqual(self.ask(org, previous_response_id="resp_" + "x" * 100000).status, 200)  # asked of the only account
         mouth.says("kept", 200, answer)
-        self.assertEqual(self.ask(org).status, 200)
+        self.assertEqual((self.ask(org).status, rows()), (200, before + 1))
         mouth.says("kept", 200, items)
         path = "/v1/responses/resp_said"
         got = self.tg.get(path + "/input_items?limit=2&include%5B%5D=a.b&order=asc&include%5B%5D=c.d&other=x", org.key)
@@ -165,6 +170,27 @@ class State(harness.Case):
         answer = ask(previous_response_id=made.json["id"])
         self.assertEqual((answer.status, answer.json["error"]["code"]), (400, "previous_response_not_found"), answer)
         self.assertEqual(self.fake.stats()["calls"], before)
+
+    def test_a_call_is_logged_with_both_its_dialects(self):
+        org = self.tg.setup_org("logged")
+        self.tg.must("POST", "/orgs/logged/profiles", {
+            "name": "claude", "provider": "anthropic", "secret": key("anthropic", "good"), "validate": False, "models": ["claude-sonnet-4-5"],
+            "billing_source": "byok", "base_url": f"http://127.0.0.1:{self.fake.port}/anthropic"})
+        self.tg.settled()
+        question = {"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": "Hello"}], "seed": 1}
+        made = self.tg.post("/v1/chat/completions", question, key=org.key)
+        self.assertEqual((made.status, made.headers["x-tollgate-dropped"]), (200, "seed"), made)
+        # nobody was asked, so nothing was left out
+        refused = self.tg.post("/v1/chat/completions", {**question, "logit_bias": {"1": 1}}, key=org.key)
+        self.assertEqual((refused.status, refused.json["error"]["param"], refused.headers.get("x-tollgate-dropped")), (400, "logit_bias", None), refused)
+        counted = self.tg.post("/v1/messages/count_tokens", {k: question[k] for k in ("model", "messages")}, key=org.key)
+        self.assertEqual(counted.status, 200, counted)
+        lines = lambda: {line["request_id"]: line for line in self.tg.log_lines() if line.get("msg") == "call"}
+        told = lambda answer: tuple(lines()[answer.headers["x-request-id"]][k] for k in ("gen_ai.operation.name", "dialect", "target_dialect"))
+        harness.wait_until(lambda: counted.headers["x-request-id"] in lines())
+        self.assertEqual(told(made), ("chat", "openai_chat", "anthropic_messages"))
+        self.assertEqual(told(refused), ("chat", "openai_chat", None))
+        self.assertEqual(told(counted)[0], "count_tokens")
 
     def test_background_is_refused(self):
         org = self.tg.setup_org("ground")

@@ -683,7 +683,10 @@ static enum rc tell_assistant(struct telling *w, const struct chat_turn *t)
 
 static enum rc tell_turns(struct telling *w)
 {
+	size_t before;
+
 	json_arr(&w->o, "messages");
+	before = w->o.buf->len;
 	for (size_t i = 0; i < w->chat->turns_count; i++) {
 		const struct chat_turn *t = &w->chat->turns[i];
 
@@ -694,6 +697,8 @@ static enum rc tell_turns(struct telling *w)
 		else
 			TRY(tell_system(w, t));
 	}
+	if (w->o.rc == RC_OK && w->o.buf->len == before)
+		return cannot(w, P_messages); /* nothing is asked */
 	json_arr_end(&w->o);
 	return RC_OK;
 }

@@ -987,12 +987,16 @@ static enum rc put_instructions(struct writing *w, bool *ret)
 
 static enum rc put_input(struct writing *w)
 {
+	size_t before;
 	bool first;
 
 	TRY(put_instructions(w, &first));
 	json_arr(&w->o, "input");
+	before = w->o.buf->len;
 	for (size_t i = first; i < w->chat->turns_count; i++)
 		TRY(put_turn(w, &w->chat->turns[i]));
+	if (w->o.rc == RC_OK && w->o.buf->len == before && !first)
+		return cannot(w, "messages"); /* nothing is asked */
 	json_arr_end(&w->o);
 	return RC_OK;
 }

@@ -710,6 +710,11 @@ static bool ask_across(struct dice *d, const struct tongue *from, const struct t
 	if (a.rc == RC_OK) {
 		way_read(&a, from, made.call.stream, d->mem, &first);
 		compare(d, &made, &first, &a, NULL, from);
+		if (first.chat.tools_count == 1 &&
+		    str_is(first.chat.tools[0].name, ANTHROPIC_JSON_TOOL)) {
+			buf_clear(&a.body);
+			return false; /* our own tool, which no caller has */
+		}
 		way_write(&b, to, &first, d->mem);
 		if (b.rc == RC_OK) {
 			way_read(&b, to, first.call.stream, d->mem, &second);

@@ -185,7 +185,8 @@ START_TEST(no_bill_is_more_than_its_hold)
 			bound_clamp(&c->bound, &u);
 			rc = price_rate_within(c->price, c->hold, &u, &r);
 			if (rc != RC_OK) { /* then the hold is taken, no more */
-				ck_assert_msg(rc == RC_NOT_FOUND, "%d: operation %d, hold %lld", rc, call.operation, (long long)c->hold.nano);
+				ck_assert_msg(rc == RC_NOT_FOUND, "%d: operation %d, hold %lld", rc,
+					      call.operation, (long long)c->hold.nano);
 				continue;
 			}
 			ck_assert_int_le(r.amount.nano, c->hold.nano);

@@ -62,11 +62,9 @@ static bool is_one_of(const struct str *list, size_t count, const char *word)
 	return count == 0;
 }
 
-/* By what its key is bound to. */
-static bool caller_may(const struct principal *p, const struct profile *profile, struct str model)
+bool routing_key_may_use(const struct principal *p, const struct profile *profile)
 {
-	return vault_model_allowed(p, model) &&
-	       is_one_of(p->providers, p->providers_count, profile->provider->id) &&
+	return is_one_of(p->providers, p->providers_count, profile->provider->id) &&
 	       is_one_of(p->billing, p->billing_count, billing_source_name(profile->source));
 }
 
@@ -104,7 +102,8 @@ static void add_model(struct listing *l, const struct profile *p, struct str id)
 	int n;
 
 	if (!serves(p, id) || !is_wanted(l, p, id) ||
-	    (!l->admin && !caller_may(vault_principal(l->req), p, id)))
+	    (!l->admin && (!vault_model_allowed(vault_principal(l->req), id) ||
+			   !routing_key_may_use(vault_principal(l->req), p))))
 		return;
 	n = l->admin ? snprintf(key, sizeof key, "%.*s/%.*s", STR_FMT(p->name), STR_FMT(id))
 		     : snprintf(key, sizeof key, "%.*s", STR_FMT(id));
@@ -353,9 +352,20 @@ void handle_data_model(struct http_request *r)
 
 /* ---- Gemini ---------------------------------------------------------------------------------------- */
 
-static void put_gemini(struct arena *mem, struct json_out *o, const struct entry *e)
+/* By its price: nothing else tells what a model is for. */
+static bool is_for_embeddings(const struct listing *l, const struct entry *e)
+{
+	const struct price_model *price =
+		l->book && e->info ? price_find(l->book, e->info->provider, e->info->id) : NULL;
+
+	return price && price_has(price, USAGE_embed_tokens);
+}
+
+static void put_gemini(const struct listing *l, struct json_out *o, const struct entry *e)
 {
 	const struct model_info *m = e->info;
+	const bool embeds = is_for_embeddings(l, e);
+	struct arena *mem = l->req->mem;
 
 	json_obj(o, NULL);
 	json_put_str(o, "name", arena_printf(mem, "models/%.*s", STR_FMT(e->id)));
@@ -366,8 +376,8 @@ static void put_gemini(struct arena *mem, struct json_out *o, const struct entry
 	if (m && m->max_output)
 		json_put_int(o, "outputTokenLimit", m->max_output);
 	json_arr(o, "supportedGenerationMethods");
-	json_put_z(o, NULL, "generateContent");
-	json_put_z(o, NULL, "countTokens");
+	json_put_z(o, NULL, embeds ? "embedContent" : "generateContent");
+	json_put_z(o, NULL, embeds ? "batchEmbedContents" : "countTokens");
 	json_arr_end(o);
 	json_obj_end(o);
 }
@@ -381,7 +391,7 @@ static void reply_gemini(struct listing *l)
 
 	json_out_begin(&o, &out);
 	if (l->wanted.ptr) {
-		put_gemini(l->req->mem, &o, &l->entries[0]);
+		put_gemini(l, &o, &l->entries[0]);
 		reply_with(l, &o, &out);
 		return;
 	}
@@ -392,7 +402,7 @@ static void reply_gemini(struct listing *l)
 	json_obj(&o, NULL);
 	json_arr(&o, "models");
 	for (size_t i = first; i < l->count && i < first + size; i++)
-		put_gemini(l->req->mem, &o, &l->entries[i]);
+		put_gemini(l, &o, &l->entries[i]);
 	json_arr_end(&o);
 	if (l->count > first + size)
 		json_put_str(&o, "nextPageToken", l->entries[first + size - 1].id);

@@ -221,19 +221,9 @@ static void on_opened(void *arg, enum rc rc, const struct secret *plain, const s
 			"the secret of the profile that keeps the response cannot be opened now");
 }
 
-static bool is_one_of(const struct str *list, size_t count, const char *word)
-{
-	for (size_t i = 0; i < count; i++)
-		if (str_is(list[i], word))
-			return true;
-	return count == 0;
-}
-
 /* The profile that keeps it, if it is still in use, speaks the dialect, and the caller's key may use it. */
 static const struct profile *keeper(const struct stored *s, const struct snapshot *of)
 {
-	const struct principal *who = vault_principal(s->req);
-
 	for (size_t i = 0; of && i < of->profiles_count; i++) {
 		const struct profile *p = &of->profiles[i];
 		const struct provider_endpoint *e;
@@ -244,8 +234,7 @@ static const struct profile *keeper(const struct stored *s, const struct snapsho
 		if (!e || e->dialect != &dialect_openai_responses || !p->endpoint_ok ||
 		    !str_is(p->status, "active") ||
 		    (p->provider->secret_required && !p->has_secret) ||
-		    !is_one_of(who->providers, who->providers_count, p->provider->id) ||
-		    !is_one_of(who->billing, who->billing_count, billing_source_name(p->source)))
+		    !routing_key_may_use(vault_principal(s->req), p))
 			return NULL;
 		return p;
 	}

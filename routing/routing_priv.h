@@ -168,6 +168,8 @@ bool slice_read(struct http_request *r,
 bool slice_takes(struct slice *s);  /* the next one is there: does it stand on this page? */
 void slice_reply(struct http_request *r, const struct slice *s, struct str list);
 /* listing.c: what an org, or a key, can ask for. */
+/* By the providers and billing sources that the key is bound to. */
+bool routing_key_may_use(const struct principal *p, const struct profile *profile);
 void handle_data_models(struct http_request *r); /* OpenAI's shape, or Anthropic's */
 void handle_data_model(struct http_request *r);
 void handle_gemini_models(struct http_request *r);

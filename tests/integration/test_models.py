@@ -85,6 +85,16 @@ class Models(harness.Case):
         self.assertEqual(seen, every)
         self.assertIn("generateContent", page["models"][0]["supportedGenerationMethods"])
 
+    def test_gemini_is_told_what_a_model_is_for(self):
+        org = self.tg.setup_org("embeds")
+        self.tg.must("POST", "/orgs/embeds/profiles", {
+            "name": "g", "provider": "gemini", "secret": "AIza" + "fakeFAKE" * 4 + "fak", "validate": False, "billing_source": "byok",
+            "models": ["gemini-embedding-001", "gemini-2.5-flash"]})
+        self.tg.settled()
+        methods = lambda model: self.tg.get(f"/v1beta/models/{model}", org.key).json["supportedGenerationMethods"]
+        self.assertEqual(methods("gemini-embedding-001"), ["embedContent", "batchEmbedContents"])
+        self.assertEqual(methods("gemini-2.5-flash"), ["generateContent", "countTokens"])
+
     def test_a_bad_key_reads_as_the_path_says(self):
         key = self.org.key[:-1] + ("0" if self.org.key[-1] != "0" else "1")
         anthropic = self.tg.get("/v1/models", key, headers={"anthropic-version": "2023-06-01"})

@@ -246,8 +246,9 @@ static void gemini_detail(struct json_out *o, const char *type)
 	json_put_z(o, "@type", type);
 }
 
-/* The machine code and the wait as Google's own error details have them. */
-static void gemini_error(struct json_out *o, const struct error_answer *a, const char *message)
+/* The machine code, the field at fault and the wait as Google's own error details have them. */
+static void gemini_error(struct json_out *o, const struct error_answer *a, const char *message,
+			 const char *field)
 {
 	char delay[32];
 
@@ -260,6 +261,16 @@ static void gemini_error(struct json_out *o, const struct error_answer *a, const
 	json_put_z(o, "reason", a->code);
 	json_put_z(o, "domain", "tollgate");
 	json_obj_end(o);
+	if (field && a->status == 400) {
+		gemini_detail(o, "type.googleapis.com/google.rpc.BadRequest");
+		json_arr(o, "fieldViolations");
+		json_obj(o, NULL);
+		json_put_z(o, "field", field);
+		json_put_z(o, "description", message);
+		json_obj_end(o);
+		json_arr_end(o);
+		json_obj_end(o);
+	}
 	if (a->retry_after_s > 0) {
 		snprintf(delay, sizeof delay, "%ds", a->retry_after_s);
 		gemini_detail(o, "type.googleapis.com/google.rpc.RetryInfo");
@@ -274,6 +285,7 @@ enum rc error_json(enum error_shape shape, const struct error_answer *a, const s
 		   const char *request_id, struct str tollgate_json, struct buf *out)
 {
 	const char *message = e && e->message[0] ? e->message : "The request failed.";
+	const char *field = e && e->field[0] ? e->field : NULL;
 	struct json_out o;
 
 	json_out_begin(&o, out);
@@ -281,9 +293,9 @@ enum rc error_json(enum error_shape shape, const struct error_answer *a, const s
 	if (shape == ERROR_SHAPE_ANTHROPIC)
 		anthropic_error(&o, a, message, request_id);
 	else if (shape == ERROR_SHAPE_GEMINI)
-		gemini_error(&o, a, message);
+		gemini_error(&o, a, message, field);
 	else
-		openai_error(&o, a, message, e && e->field[0] ? e->field : NULL);
+		openai_error(&o, a, message, field);
 	if (tollgate_json.len > 0)
 		json_put_raw(&o, "tollgate", tollgate_json);
 	json_obj_end(&o);
@@ -297,7 +309,7 @@ static const char *hint_of(int status, const struct err *e)
 		int status;
 		const char *hint;
 	} hints[] = {
-		{400, "Mend the request; error.param names the field where one is at fault."},
+		{400, "Mend the request: the message tells what is wrong, and where."},
 		{401,
 		 "Send the API key as Authorization: Bearer tg_...; an org admin can make one."},
 		{403, "An org admin can change what this key may do."},

@@ -142,6 +142,30 @@ START_TEST(body_in_openai_shape)
 }
 END_TEST
 
+/* Google's own detail; no shape's hint speaks of a member that another shape has. */
+START_TEST(field_in_gemini_shape)
+{
+	static const char detail[] =
+		"{\"@type\":\"type.googleapis.com/google.rpc.BadRequest\",\"fieldViolations\":[{"
+		"\"field\":\"contents\",\"description\":\"contents is required.\"}]}";
+	struct buf body = BUF_INIT(BODY_BYTES);
+	struct err e = {0};
+
+	(void)err_set(&e, RC_INVALID, "invalid_request_error", "contents is required.");
+	for (int field = 0; field < 2; field++) {
+		buf_reset(&body);
+		if (field)
+			err_field(&e, "contents");
+		ck_assert_int_eq(
+			error_render(RC_INVALID, &e, "req_1", ERROR_SHAPE_GEMINI, STR(""), &body),
+			400);
+		ck_assert_int_eq(strstr(body.ptr, detail) != NULL, field);
+		ck_assert(!strstr(body.ptr, "error.param"));
+	}
+	buf_clear(&body);
+}
+END_TEST
+
 START_TEST(body_with_more_members)
 {
 	struct buf body = BUF_INIT(BODY_BYTES);
@@ -256,6 +280,7 @@ int main(void)
 	tcase_add_test(tc, answer_without_words);
 	tcase_add_test(tc, body_in_openai_shape);
 	tcase_add_test(tc, body_with_more_members);
+	tcase_add_test(tc, field_in_gemini_shape);
 	tcase_add_test(tc, body_without_words);
 	tcase_add_test(tc, body_that_does_not_fit);
 	tcase_add_loop_test(tc, last_class_decides, 0, ARRAY_LEN(failures));

@@ -88,7 +88,9 @@ struct curlm_call *upstream_start(struct curlm *m, const struct upstream_request
 	if (p->header_name && !has_header(headers, n, p->header_name))
 		headers[n++] = (struct curlm_header){p->header_name, str_from(p->header_value)};
 	struct curlm_request r = {
-		.method = u->method ? u->method : asks ? "POST" : "GET",
+		.method = u->method ? u->method
+			  : asks    ? "POST"
+				    : "GET",
 		.base = u->target->profile->base_url,
 		.path = u->path,
 		.headers = headers,

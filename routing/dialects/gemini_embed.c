@@ -11,6 +11,7 @@
 #include "routing/provider.h"
 
 #define DIMENSIONS_MAX	    EMBED_VALUES_MAX
+#define ESCAPED_BYTES_MAX   6	 /* what one byte of a text can become when it is written: \u007f */
 #define REQUEST_BYTES_SLACK 1024 /* a model's name in a request, over what was there */
 
 /* --- a caller's request ------------------------------------------------------------------------- */
@@ -196,7 +197,8 @@ static enum rc encode_batch(const struct call *c, const struct dialect_target *t
 {
 	const struct json *requests = json_get(c->body, "requests");
 	AUTO(buf)
-	struct buf list = BUF_INIT(c->body_text.len + json_len(requests) * REQUEST_BYTES_SLACK + 2);
+	struct buf list = BUF_INIT(c->body_text.len * ESCAPED_BYTES_MAX +
+				   json_len(requests) * REQUEST_BYTES_SLACK + 2);
 	struct json_edit edit = {.key = "model"}, whole = {.key = "requests"};
 	struct json_iter it = json_iter(requests);
 	bool same = true, first = true;
